@@ -1,0 +1,42 @@
+"""Meta-learning with the interface of scikit-learn."""
+
+from .adapted import AdaptedClassifier, AdaptedRegressor, freeze
+from .closed_form import RidgeHeadClassifier, RidgeHeadRegressor
+from .exceptions import (
+    DivergenceError,
+    DivergenceWarning,
+    NotAdaptedError,
+    SingleTaskWarning,
+)
+from .gradient import (
+    MAMLClassifier,
+    MAMLRegressor,
+    ReptileClassifier,
+    ReptileRegressor,
+)
+from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
+from .metric import ProtoNetClassifier
+from .tasks import PerTask, Task
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "AdaptedClassifier",
+    "AdaptedRegressor",
+    "DivergenceError",
+    "DivergenceWarning",
+    "HierarchicalClassifier",
+    "HierarchicalRegressor",
+    "MAMLClassifier",
+    "MAMLRegressor",
+    "NotAdaptedError",
+    "PerTask",
+    "ProtoNetClassifier",
+    "ReptileClassifier",
+    "ReptileRegressor",
+    "RidgeHeadClassifier",
+    "RidgeHeadRegressor",
+    "SingleTaskWarning",
+    "Task",
+    "freeze",
+]

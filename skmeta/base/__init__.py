@@ -1,0 +1,20 @@
+"""The public contract: verbs, task states, and what classifiers and regressors add."""
+
+from ._base import MetaEstimator
+from ._mixins import (
+    MetaClassifierMixin,
+    MetaRegressorMixin,
+    ProbabilisticRegressorMixin,
+)
+from ._neural import NeuralMetaEstimator
+from ._states import Block, TaskStates
+
+__all__ = [
+    "Block",
+    "MetaClassifierMixin",
+    "MetaEstimator",
+    "MetaRegressorMixin",
+    "NeuralMetaEstimator",
+    "ProbabilisticRegressorMixin",
+    "TaskStates",
+]

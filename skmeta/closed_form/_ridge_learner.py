@@ -1,0 +1,131 @@
+"""A closed-form linear head on learned features, as a Torch learner."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..outer_loop import Learner, TaskState, one_hot
+from ..tasks._batch import TaskBatch
+
+
+class RidgeHead(Learner):
+    """Ridge regression on learned features, solved exactly inside each episode.
+
+    The weights of a task have a Gaussian prior around learned prior weights. For
+    regression the state holds their posterior; for classification their mean, fitted
+    to one-hot targets.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Maps rows to features.
+    n_features : int
+        Number of features; a constant one is added.
+    n_classes : int, default=None
+        Size of a label space that all tasks share; None for regression and for labels
+        that exist only inside their task, whose prior weights are zero.
+    classifier : bool, default=False
+        Whether targets are classes.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n_features: int,
+        n_classes: int | None = None,
+        classifier: bool = False,
+    ):
+        super().__init__(backbone)
+        self.classifier = classifier
+        self.log_alpha = nn.Parameter(torch.zeros(()))
+        self.prior: nn.Parameter | None = None
+        if n_classes is not None or not classifier:
+            width = n_classes if n_classes is not None else 1
+            self.prior = nn.Parameter(torch.zeros(n_features + 1, width))
+        if classifier:
+            self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        # Variance of the noise, which the squared loss cannot tell; estimated once
+        # the features are trained.
+        self.register_buffer("noise", torch.ones(()))
+
+    def adapt(self, support: TaskBatch) -> TaskState:
+        """Weights ``(n_tasks, n_features + 1, n_outputs)`` of every task.
+
+        For regression also the Cholesky factor of their posterior precision, in units
+        of that of the noise.
+        """
+        features = self._features(support)
+        targets = self._targets(support, features)
+        if self.prior is not None:
+            present = support.weights.to(features.dtype).unsqueeze(-1)
+            targets = targets - present * (features @ self.prior)
+        alpha = self.log_alpha.exp()
+        factor = None
+        # The factor is needed for standard deviations alone, never in training.
+        if features.shape[1] < features.shape[2] and (self.classifier or self.training):
+            weights = _solve_rows(features, targets, alpha)
+        else:
+            weights, factor = _solve_features(features, targets, alpha)
+        if self.prior is not None:
+            weights = weights + self.prior
+        state = {"weights": weights}
+        if not self.classifier and factor is not None:
+            state["factor"] = factor
+        if support.class_mask is not None:
+            state["exists"] = support.class_mask.to(weights.dtype)
+        return state
+
+    def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
+        """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
+        output = self._features(query) @ state["weights"]
+        if not self.classifier:
+            return output.squeeze(-1)
+        logits = self.log_scale.exp() * output
+        if "exists" in state:
+            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
+        return logits
+
+    def leverage(self, state: TaskState, query: TaskBatch) -> Tensor:
+        """Posterior variance of the mean of each row over that of the noise."""
+        features = self._features(query).transpose(1, 2)
+        solved = torch.linalg.solve_triangular(state["factor"], features, upper=False)
+        return solved.square().sum(dim=1)
+
+    def _features(self, batch: TaskBatch) -> Tensor:
+        """Features and a constant; rows of padding are zero throughout."""
+        features = self.embed(batch)
+        # Unit variance per row, whatever the width: alpha then has one scale.
+        features = features / features.shape[-1] ** 0.5
+        present = batch.weights.to(features.dtype).unsqueeze(-1)
+        return torch.cat([features, present], dim=-1)
+
+    def _targets(self, support: TaskBatch, features: Tensor) -> Tensor:
+        if self.classifier:
+            return one_hot(support, features.dtype)
+        assert support.y is not None
+        return support.y.unsqueeze(-1) * support.weights.to(features.dtype).unsqueeze(
+            -1
+        )
+
+
+def _solve_features(features: Tensor, targets: Tensor, alpha: Tensor):
+    """Ridge weights by the normal equations, and their Cholesky factor."""
+    eye = torch.eye(features.shape[2], dtype=features.dtype, device=features.device)
+    gram = features.transpose(1, 2) @ features + alpha * eye
+    factor = _cholesky(gram)
+    return torch.cholesky_solve(features.transpose(1, 2) @ targets, factor), factor
+
+
+def _solve_rows(features: Tensor, targets: Tensor, alpha: Tensor) -> Tensor:
+    """The same weights by the rows: smaller where support is (Woodbury)."""
+    eye = torch.eye(features.shape[1], dtype=features.dtype, device=features.device)
+    kernel = features @ features.transpose(1, 2) + alpha * eye
+    factor = _cholesky(kernel)
+    return features.transpose(1, 2) @ torch.cholesky_solve(targets, factor)
+
+
+def _cholesky(matrices: Tensor) -> Tensor:
+    """Lower factors; NaN instead of an error for a task that has diverged."""
+    factor, failed = torch.linalg.cholesky_ex(matrices)
+    return factor.masked_fill(failed.bool()[:, None, None], torch.nan)

@@ -1,0 +1,306 @@
+"""A backbone, a linear head and an inner loop: what gradient learners share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..inner_loop import (
+    Affine,
+    Curve,
+    Flatten,
+    Layer,
+    Rates,
+    TaskForward,
+    as_stack,
+    objective_of,
+    sgd,
+    stack_sgd,
+    without_running_statistics,
+)
+from ..outer_loop import Learner, TaskState
+from ..tasks._batch import TaskBatch
+
+BODY = "backbone."
+MOMENTS = "statistics."
+HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+HEAD = Affine(HEAD_WEIGHT, HEAD_BIAS)
+#: Where learned step sizes start.
+INITIAL_RATE = 0.1
+#: Numbers that the parameters of the tasks adapted at a time may hold: more fit
+#: neither the cache nor, with thousands of tasks, the memory.
+MAX_NUMBERS = 2_000_000
+
+
+class GradientLearner(Learner):
+    """Adapts backbone and head by gradient descent on the support rows.
+
+    The state of a task holds the parameters that were adapted, its head where labels
+    are per task, and the statistics of batch norm under the adapted parameters.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Maps rows to features. Its batch norms become episodic, in a copy that shares
+        the parameters; parameters that need no gradient are not adapted.
+    n_features : int
+        Number of features.
+    n_classes : int, default=None
+        Size of a label space that all tasks share; None for regression and for labels
+        that exist only inside their task.
+    task : {"classification", "regression"}, default="classification"
+        Regression has one output.
+    inner_lr : float, sequence of float or "learned", default=0.1
+        One rate, one for each step (the last is repeated), or a learned one for each
+        number of each parameter. Learned rates of a head with labels per task are
+        shared by its classes.
+    inner_steps : int, default=5
+        Number of steps in training mode.
+    adapt_steps : int, default=None
+        Number of steps in evaluation mode; None takes `inner_steps`.
+    adapt : {"all", "head", "body"}, default="all"
+        What is adapted.
+    transductive : bool, default=False
+        Whether query rows are normalised by their own statistics.
+    strategy : {"auto", "batched", "vmap", "loop"}, default="auto"
+        How the backbone is evaluated, see `TaskForward`.
+    """
+
+    closed_form = False
+    first_order = False
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n_features: int,
+        *,
+        n_classes: int | None = None,
+        task: str = "classification",
+        inner_lr: float | Sequence[float] | str = 0.1,
+        inner_steps: int = 5,
+        adapt_steps: int | None = None,
+        adapt: str = "all",
+        transductive: bool = False,
+        strategy: str = "auto",
+    ):
+        super().__init__(without_running_statistics(backbone))
+        self.n_features = n_features
+        self.task = task
+        self.inner_lr = inner_lr
+        self.inner_steps = inner_steps
+        self.adapt_steps = adapt_steps
+        self.adapted = adapt
+        self.transductive = transductive
+        self.head: nn.Linear | None = None
+        if n_classes is not None or task == "regression":
+            self.head = nn.Linear(n_features, n_classes or 1)
+        self._forward = TaskForward(self.backbone, strategy)
+        names = dict(self.backbone.named_parameters())
+        free = [name for name, p in names.items() if p.requires_grad]
+        self._body_names = [] if adapt == "head" else free
+        self._fixed_names = [name for name in names if name not in self._body_names]
+        self.rates: nn.ParameterDict | None = None
+        if inner_lr == "learned":
+            self.rates = self._learned_rates()
+        elif isinstance(inner_lr, Sequence):
+            self._fixed_rates: Rates = tuple(map(float, inner_lr))
+        else:
+            self._fixed_rates = float(inner_lr)
+
+    def adapt(self, support: TaskBatch) -> TaskState:
+        """Parameters after the inner loop; the initial ones for a task without rows."""
+        if torch.is_grad_enabled():
+            return self._adapt(support)
+        n_numbers = sum(p.numel() for p in self.parameters())
+        size = max(1, MAX_NUMBERS // max(1, n_numbers))
+        parts = [
+            self._adapt(support.take(slice(start, start + size)))
+            for start in range(0, support.n_tasks, size)
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
+        """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
+        moments = None if self.transductive else _within(state, MOMENTS)
+        features = self._forward(_within(state, BODY), query, moments)
+        if HEAD_WEIGHT in state:
+            output = HEAD(features, state)
+        else:
+            assert self.head is not None
+            output = self.head(features)
+        if self.task == "regression":
+            return output.squeeze(-1)
+        if "exists" in state:
+            missing = state["exists"].unsqueeze(1) == 0
+            output = output.masked_fill(missing, -torch.inf)
+        return output
+
+    def initial_body(self, support: TaskBatch) -> dict[str, Tensor]:
+        """Adapted parameters of the backbone before the inner loop."""
+        return self._of_body(self._body_names, support.n_tasks)
+
+    def initial_head(
+        self, support: TaskBatch, features: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Head of each task before the inner loop.
+
+        Where labels are per task it is zero. That stands for any vector that the
+        classes share: it would add the same to every logit, which changes neither
+        probabilities nor gradients, so there is nothing in it to learn.
+        """
+        if self.head is not None:
+            shared = {HEAD_WEIGHT: self.head.weight, HEAD_BIAS: self.head.bias}
+            return _expanded(shared, support.n_tasks)
+        assert support.n_classes is not None
+        shape = (support.n_tasks, support.n_classes)
+        like = next(self.backbone.parameters(), support.X)
+        return {
+            HEAD_WEIGHT: like.new_zeros(*shape, self.n_features),
+            HEAD_BIAS: like.new_zeros(shape),
+        }
+
+    def descend(
+        self,
+        body: Mapping[str, Tensor],
+        head: Mapping[str, Tensor],
+        support: TaskBatch,
+        n_steps: int,
+    ) -> dict[str, Tensor]:
+        """Adapted parameters of each task after the inner loop."""
+        adapts_head = self.adapted != "body"
+        initial = {**body, **head} if adapts_head else dict(body)
+        fixed = {} if adapts_head else dict(head)
+        objective = objective_of(support, head[HEAD_WEIGHT].dtype)
+        stack = self._stack(support)
+        if stack is not None:
+            X = support.X.flatten(2)
+            fixed.update(self._of_body(self._fixed_names, support.n_tasks))
+            return stack_sgd(
+                stack, objective, X, initial, fixed, *self._schedule(n_steps)
+            )
+
+        def loss(fast: dict[str, Tensor]) -> Tensor:
+            features = self._forward(_within(fast, BODY), support)
+            return objective(HEAD(features, {**fixed, **fast}))
+
+        return sgd(loss, initial, *self._schedule(n_steps))
+
+    def _adapt(self, support: TaskBatch) -> TaskState:
+        n_steps = self.inner_steps
+        if not self.training and self.adapt_steps is not None:
+            n_steps = self.adapt_steps
+        if self._body_names:
+            head = self.initial_head(support)
+            state = self.descend(self.initial_body(support), head, support, n_steps)
+            moments = self._moments(state, support)
+        else:
+            features, moments = self._forward.with_statistics({}, support)
+            head = self.initial_head(support, features)
+            state = self._descend_head(features, head, support, n_steps)
+        if self.head is None:
+            state = {**head, **state}
+        if not self.transductive:
+            state.update({MOMENTS + name: tensor for name, tensor in moments.items()})
+        if support.class_mask is not None:
+            state["exists"] = support.class_mask.to(head[HEAD_WEIGHT].dtype)
+        return state
+
+    def _descend_head(
+        self,
+        features: Tensor,
+        head: dict[str, Tensor],
+        support: TaskBatch,
+        n_steps: int,
+    ) -> dict[str, Tensor]:
+        if self.adapted == "body":
+            return {}
+        objective = objective_of(support, features.dtype)
+        return stack_sgd(
+            [HEAD], objective, features, head, {}, *self._schedule(n_steps)
+        )
+
+    def _moments(
+        self, state: Mapping[str, Tensor], support: TaskBatch
+    ) -> dict[str, Tensor]:
+        if self.transductive or not self._forward.has_statistics:
+            return {}
+        return self._forward.with_statistics(_within(state, BODY), support)[1]
+
+    def _stack(self, support: TaskBatch) -> list[Affine | Curve] | None:
+        """Backbone and head as layers whose derivatives are known, if they are."""
+        layers = self._forward.layers
+        if layers is None or self._forward.plan(support) != "batched":
+            return None
+        stack = as_stack(layers)
+        if stack is None or not _has_flat_rows(layers, support.X):
+            return None
+        return [*(_prefixed(layer) for layer in stack), HEAD]
+
+    def _of_body(self, names: Sequence[str], n_tasks: int) -> dict[str, Tensor]:
+        if not names:
+            return {}
+        own = dict(self.backbone.named_parameters())
+        return _expanded({BODY + name: own[name] for name in names}, n_tasks)
+
+    def _schedule(self, n_steps: int) -> tuple[Rates, int, bool]:
+        if self.rates is None:
+            return self._fixed_rates, n_steps, self.first_order
+        rates = {name: self.rates[_key(name)] for name in self._adapted_names()}
+        return rates, n_steps, self.first_order
+
+    def _adapted_names(self) -> list[str]:
+        body = [BODY + name for name in self._body_names]
+        return body if self.adapted == "body" else [*body, HEAD_WEIGHT, HEAD_BIAS]
+
+    def _learned_rates(self) -> nn.ParameterDict:
+        """A rate for each number; classes of per-task labels share theirs."""
+        own: dict[str, Tensor] = {
+            BODY + name: p for name, p in self.backbone.named_parameters()
+        }
+        if self.head is not None:
+            own.update({HEAD_WEIGHT: self.head.weight, HEAD_BIAS: self.head.bias})
+        else:
+            own[HEAD_WEIGHT] = torch.zeros(self.n_features)
+            own[HEAD_BIAS] = torch.zeros(())
+        return nn.ParameterDict(
+            {
+                _key(name): nn.Parameter(torch.full_like(own[name], INITIAL_RATE))
+                for name in self._adapted_names()
+            }
+        )
+
+
+def _key(name: str) -> str:
+    """A parameter's name as a key of a ParameterDict, which may have no dots."""
+    return name.replace(".", "/")
+
+
+def _expanded(parameters: Mapping[str, Tensor], n_tasks: int) -> dict[str, Tensor]:
+    return {k: p.expand(n_tasks, *p.shape) for k, p in parameters.items()}
+
+
+def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Entries whose name has the prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _joined(states: Sequence[TaskState]) -> TaskState:
+    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+
+def _prefixed(layer: Affine | Curve) -> Affine | Curve:
+    if isinstance(layer, Curve):
+        return layer
+    bias = None if layer.bias is None else BODY + layer.bias
+    return Affine(BODY + layer.weight, bias)
+
+
+def _has_flat_rows(layers: Sequence[Layer], X: Tensor) -> bool:
+    """Whether linear layers see one vector per row."""
+    if not X.is_floating_point():
+        return False
+    before = itertools.takewhile(lambda layer: not isinstance(layer, Affine), layers)
+    return X.ndim == 3 or any(isinstance(layer, Flatten) for layer in before)

@@ -1,0 +1,6 @@
+"""Closed-form models with a learned prior over tasks; no network."""
+
+from ._classifier import HierarchicalClassifier
+from ._regressor import HierarchicalRegressor
+
+__all__ = ["HierarchicalClassifier", "HierarchicalRegressor"]

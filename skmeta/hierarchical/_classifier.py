@@ -1,0 +1,170 @@
+"""Logistic regression whose weights have a prior that is learned over tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..base import MetaClassifierMixin, MetaEstimator
+from ..tasks._table import append_rows, join_tables, table_from_codes
+from ._base import HierarchicalMixin
+from ._laplace import logistic_posterior, predict_proba
+from ._laplace_prior import fit_logistic_prior
+
+
+class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimator):
+    """Logistic model of every task, with weights that share a learned prior.
+
+    Classes mean the same in every task. Fitting learns how the weights of tasks are
+    distributed; adapting to a new task is Newton's method on its few rows and the
+    prior, with a Gaussian approximation of the posterior (Laplace), so that
+    probabilities stay honest with few rows and for classes that a task has not shown
+    yet. Without any row the prediction is that of the pooled model [1]_.
+
+    No scaling is needed: features are standardised inside. More than 64 features are
+    replaced by their principal components and a pooled ridge prediction. More than two
+    classes are modelled one against the rest.
+
+    Parameters
+    ----------
+    base_estimator : estimator, default=None
+        Any scikit-learn classifier, such as a boosting model, fitted on the rows of all
+        tasks. Its out-of-fold prediction (folds over tasks) becomes one more feature,
+        so that the linear model of a task corrects it.
+    covariance : {"auto", "none", "intercept", "diagonal", "low_rank", "full"}, \
+            default="auto"
+        How weights may differ between tasks: not at all, in the intercept (a random
+        intercept), each on its own (random intercept and slopes), along a few
+        directions, or freely. "auto" takes the structure of the highest marginal
+        likelihood, less one for each parameter.
+    cv : int, default=5
+        Folds over tasks for the predictions of `base_estimator`.
+    n_shots : int, default=5
+        Support rows per class of a new task in `score`.
+    support : {"random", "first"}, default="random"
+        Which rows of a new task are support in `score`: a random draw, or the first in
+        row order, as the history of a new user would be.
+    group_column : str or int, default=None
+        Column, index level or position of the task id inside `X`, so that no
+        ``groups`` need be passed.
+
+    Attributes
+    ----------
+    prior_ : LogisticPrior
+        What was learned: mean and covariance of the weights of a new task, in the
+        coordinates of standardised features.
+    base_estimator_ : estimator
+        Fitted on all rows; None without `base_estimator`.
+    states_ : TaskStates
+        Support and posterior of every known task.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features, where `X` has names that are all strings.
+
+    See Also
+    --------
+    ProtoNetClassifier : Also for labels that exist only inside their task.
+
+    References
+    ----------
+    .. [1] Breslow and Clayton. "Approximate inference in generalized linear mixed
+       models", Journal of the American Statistical Association 88, 1993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmeta import HierarchicalClassifier
+    >>> from skmeta.datasets import make_regression_tasks
+    >>> tasks = make_regression_tasks(50, 20, random_state=0)
+    >>> tasks = [(X, y > 0) for X, y in tasks]
+    >>> meta = HierarchicalClassifier().fit(tasks[:-1])
+    >>> X, y = tasks[-1]
+    >>> meta.adapt(X[:5], y[:5]).predict_proba(X[5:]).shape
+    (15, 2)
+    """
+
+    _parameter_constraints: dict = dict(HierarchicalMixin._parameter_constraints)
+
+    def __init__(
+        self,
+        base_estimator=None,
+        *,
+        covariance="auto",
+        cv=5,
+        n_shots=5,
+        support="random",
+        group_column=None,
+    ):
+        self.base_estimator = base_estimator
+        self.covariance = covariance
+        self.cv = cv
+        self.n_shots = n_shots
+        self.support = support
+        self.group_column = group_column
+
+    #: Classes are those of the prior, so they mean the same in every task.
+    label_space = "shared"
+
+    def _meta_fit(self, table, *, resume, classes=None):
+        if not resume:
+            self._decide_label_space(table, classes)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    f"{type(self).__name__} needs samples of at least 2 classes in the "
+                    f"data, but the data contains only one class: {table.y[0]!r}."
+                )
+            summary = self._encode(table)
+            features = self._learn_design(summary, self.classes_)
+            training = summary = replace(summary, X=features)
+        else:
+            summary = self._summarize(table)
+            known = self._extended(summary, self.states_).support
+            new = set(known.ids)
+            kept = [i for i, t in enumerate(self._training.ids) if t not in new]
+            training = join_tables([self._training.take(kept), known])
+        self.prior_ = fit_logistic_prior(
+            training.X,
+            training.y,
+            training.codes,
+            training.n_tasks,
+            len(self.classes_),
+            self.covariance,
+        )
+        self._training = training
+        return summary
+
+    def _summarize(self, table):
+        table = self._encode(table)
+        return replace(table, X=self._design_rows(table, self.classes_))
+
+    _combine = staticmethod(append_rows)
+    _join = staticmethod(join_tables)
+
+    def _prior_summary(self, ids):
+        return table_from_codes(
+            np.zeros((0, self._design.n_features)),
+            np.zeros(0, dtype=np.intp),
+            np.zeros(0, dtype=np.intp),
+            ids,
+        )
+
+    def _solve(self, summary):
+        return logistic_posterior(
+            self.prior_,
+            summary.X,
+            summary.y,
+            summary.codes,
+            summary.n_tasks,
+            len(self.classes_),
+        )
+
+    def _forward(self, state, table):
+        features = self._design_rows(table, self.classes_)
+        return predict_proba(self.prior_, state, features, table.codes)
+
+    def _to_proba(self, output):
+        return output

@@ -1,0 +1,174 @@
+"""Standardised design rows of the hierarchical models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from ._out_of_fold import _folds
+
+
+@dataclass(frozen=True)
+class Design:
+    """Map from raw rows and targets to standardised design rows and targets.
+
+    Parameters
+    ----------
+    center, inverse_scale : ndarray of shape (n_inputs,)
+        Standardisation; a column that was constant has an inverse scale of zero, so
+        that it is ignored.
+    directions : ndarray of shape (n_inputs, n_directions) or None
+        Linear combinations of the standardised columns that the model sees instead of
+        them, where they are many.
+    target_center, target_scale : float
+        Standardisation of the target.
+    """
+
+    center: np.ndarray
+    inverse_scale: np.ndarray
+    directions: np.ndarray | None = None
+    target_center: float = 0.0
+    target_scale: float = 1.0
+
+    @property
+    def n_features(self) -> int:
+        """Number of design columns, the constant among them."""
+        width = len(self.center) if self.directions is None else len(self.directions.T)
+        return 1 + width
+
+    def features(self, X: np.ndarray) -> np.ndarray:
+        """Design rows of shape (n_rows, n_features), the first column constant."""
+        Z = (X - self.center) * self.inverse_scale
+        if self.directions is not None:
+            Z = Z @ self.directions
+        return np.column_stack([np.ones(len(Z)), Z])
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Standardised targets."""
+        return (y - self.target_center) / self.target_scale
+
+    def decode(self, mean: np.ndarray, std: np.ndarray | None = None):
+        """Predictions, and standard deviations if given, in units of the target."""
+        mean = self.target_center + self.target_scale * mean
+        return mean if std is None else (mean, self.target_scale * std)
+
+
+def fit_design(
+    X: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    *,
+    classes: np.ndarray | None = None,
+    max_features: int = 64,
+) -> tuple[Design, np.ndarray]:
+    """Learn the standardisation and, where columns are many, a smaller design.
+
+    More than `max_features` columns are replaced by their leading principal components
+    and by the pooled ridge prediction: the prior of the task weights is then low-rank,
+    and the shared mean still uses every column. For the training rows that prediction
+    comes from other tasks, because an in-sample one would be trusted too much.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_inputs)
+        Training rows.
+    y : ndarray of shape (n_rows,)
+        Targets, or labels if `classes` is given.
+    groups : ndarray of shape (n_rows,)
+        Task of every row.
+    classes : ndarray of shape (n_classes,), default=None
+        Classes; the target is then not standardised.
+    max_features : int, default=64
+        Largest number of design columns besides the constant.
+
+    Returns
+    -------
+    design : Design
+        The map for new rows.
+    features : ndarray of shape (n_rows, n_features)
+        Design rows of the training rows.
+    """
+    # Two passes: with a large offset the one-pass variance is all rounding.
+    center = X.mean(0)
+    scale = np.sqrt(np.square(X - center).mean(0))
+    constant = scale <= 1e-12 * np.maximum(np.abs(center), np.finfo(float).tiny)
+    inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, scale))
+    target = (0.0, 1.0) if classes is not None else _target_scale(y)
+    design = Design(center, inverse, None, *target)
+    if X.shape[1] <= max_features:
+        return design, design.features(X)
+    return _reduce(design, X, y, groups, classes, max_features)
+
+
+def _target_scale(y) -> tuple[float, float]:
+    center = float(y.mean())
+    scale = float(np.sqrt(np.square(y - center).mean()))
+    tiny = 1e-12 * max(abs(center), np.finfo(float).tiny)
+    return center, scale if scale > tiny else 1.0
+
+
+def _reduce(design, X, y, groups, classes, max_features):
+    """Design of principal components and pooled ridge predictions."""
+    Z = (X - design.center) * design.inverse_scale
+    target = _target_columns(design, y, classes)
+    directions, out_of_fold = _ridge_directions(Z, target, groups)
+    n_components = max(max_features - len(directions.T), 1)
+    _, components = linalg.eigh(
+        Z.T @ Z, subset_by_index=[len(Z.T) - n_components, len(Z.T) - 1]
+    )
+    joined = np.hstack([directions, components])
+    projected = np.hstack([out_of_fold, Z @ components])
+    scale = np.sqrt(np.square(projected).mean(0))
+    joined = joined * np.where(scale > 1e-12, 1.0 / np.maximum(scale, 1e-12), 0.0)
+    reduced = Design(
+        design.center,
+        design.inverse_scale,
+        joined,
+        design.target_center,
+        design.target_scale,
+    )
+    features = reduced.features(X)
+    features[:, 1 : 1 + len(directions.T)] = out_of_fold / np.maximum(
+        scale[: len(directions.T)], 1e-12
+    )
+    return reduced, features
+
+
+def _target_columns(design, y, classes) -> np.ndarray:
+    """Columns that the pooled ridge predicts: the target, or centred indicators."""
+    if classes is None:
+        return design.encode(y)[:, None]
+    kept = classes[1:] if len(classes) == 2 else classes
+    columns = (np.asarray(y)[:, None] == kept).astype(float)
+    return columns - columns.mean(0)
+
+
+def _ridge_directions(Z, target, groups, penalties=None):
+    """Pooled ridge weights, their penalty chosen over tasks, and held-out predictions.
+
+    Returns
+    -------
+    directions : ndarray of shape (n_inputs, n_columns)
+    out_of_fold : ndarray of shape (n_rows, n_columns)
+    """
+    penalties = np.logspace(-1, 6, 15) if penalties is None else penalties
+    held_out = np.zeros((len(penalties), *target.shape))
+    for train, test in _folds(groups, 5):
+        weights = _ridge_path(Z[train], target[train], penalties)
+        held_out[:, test] = Z[test] @ weights
+    best = np.argmin(np.square(held_out - target).sum((1, 2)))
+    return _ridge_path(Z, target, penalties[best : best + 1])[0], held_out[best]
+
+
+def _ridge_path(Z, target, penalties) -> np.ndarray:
+    """Ridge weights for every penalty from one eigendecomposition."""
+    if len(Z) < len(Z.T):
+        values, vectors = linalg.eigh(Z @ Z.T)
+        basis, score = Z.T @ vectors, vectors.T @ target
+    else:
+        values, basis = linalg.eigh(Z.T @ Z)
+        score = basis.T @ (Z.T @ target)
+    shrunk = score / (np.maximum(values, 0) + penalties[:, None])[..., None]
+    return basis @ shrunk

@@ -1,0 +1,150 @@
+"""Adapting linear-Gaussian tasks to their rows: batched closed-form posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._evidence import marginalise, whiten
+from ._prior import Prior
+from ._statistics import Statistics, padded_blocks
+
+State = dict[str, np.ndarray]
+
+
+def posterior(prior: Prior, statistics: Statistics) -> State:
+    """Posterior of the weights of new tasks.
+
+    Parameters
+    ----------
+    prior : Prior
+        Learned prior.
+    statistics : Statistics
+        Sufficient statistics of the support rows; a task without rows gets the prior.
+
+    Returns
+    -------
+    dict
+        ``"mean"`` of shape (n_tasks, n_features), the expected weights, and ``"chol"``
+        of shape (n_tasks, rank, rank), the lower root of the posterior precision times
+        the noise in the coordinates of ``prior.factor``.
+    """
+    score = statistics.cross - statistics.gram @ prior.mean
+    latent, chol = conditional(prior.factor, prior.noise, statistics.gram, score)
+    return {"mean": prior.mean + latent @ prior.factor.T, "chol": chol}
+
+
+def conditional(factor, noise, gram, score):
+    """Posterior of the latent coordinates of the deviation from the mean.
+
+    Parameters
+    ----------
+    factor : ndarray of shape (n_features, rank)
+        Square root of the prior covariance.
+    noise : float
+        Variance of the noise.
+    gram : ndarray of shape (n_tasks, n_features, n_features)
+        Sums of the outer products of the rows.
+    score : ndarray of shape (n_tasks, n_features)
+        Sums of row times residual from the prior mean.
+
+    Returns
+    -------
+    latent : ndarray of shape (n_tasks, rank)
+        Posterior means.
+    chol : ndarray of shape (n_tasks, rank, rank)
+        Lower roots of the posterior precisions times the noise.
+    """
+    rank = factor.shape[1]
+    if not rank:
+        return np.zeros((len(score), 0)), np.zeros((len(score), 0, 0))
+    _, inner = whiten(gram, factor)
+    inner[:, np.arange(rank), np.arange(rank)] += noise
+    latent = np.linalg.solve(inner, (score @ factor)[..., None])[..., 0]
+    return latent, np.linalg.cholesky(inner)
+
+
+def training_posterior(prior: Prior, statistics: Statistics) -> State:
+    """Posterior of the weights of tasks that the prior was fitted on.
+
+    Their rows are in the prior already: conditioning on them again would count them
+    twice. The exact posterior combines the deviation of the task, given the mean, with
+    the uncertainty of the mean that is left.
+
+    Parameters
+    ----------
+    prior : Prior
+        Learned prior.
+    statistics : Statistics
+        Sufficient statistics of training tasks, as they were when fitted.
+
+    Returns
+    -------
+    dict
+        As from `posterior`.
+    """
+    score = statistics.cross - statistics.gram @ prior.mean
+    deviation, _ = conditional(prior.between, prior.noise, statistics.gram, score)
+    precision, *_ = marginalise(statistics, prior.between, prior.noise)
+    between = prior.between @ prior.between.T
+    mean_cov = prior.factor @ prior.factor.T - between
+    keep = np.eye(len(between)) - between @ precision
+    cov = between - between @ precision @ between
+    cov = cov + keep @ mean_cov @ keep.swapaxes(1, 2)
+    inverse = np.linalg.pinv(prior.factor)
+    latent = np.linalg.inv(inverse @ cov @ inverse.T) * prior.noise
+    latent = (latent + latent.swapaxes(1, 2)) / 2
+    mean = prior.mean + deviation @ prior.between.T
+    return {"mean": mean, "chol": np.linalg.cholesky(latent)}
+
+
+def predict(
+    prior: Prior,
+    state: State,
+    features: np.ndarray,
+    codes: np.ndarray,
+    return_std: bool = False,
+):
+    """Predict long-format rows, each by its own task.
+
+    Parameters
+    ----------
+    prior : Prior
+        Learned prior.
+    state : dict
+        What `posterior` returned.
+    features : ndarray of shape (n_rows, n_features)
+        Design rows.
+    codes : ndarray of shape (n_rows,)
+        Task of every row; -1 for an unknown task, which is predicted by the prior.
+    return_std : bool, default=False
+        Whether to return the standard deviation of a new observation as well.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_rows,)
+        Predictions.
+    std : ndarray of shape (n_rows,)
+        Only with ``return_std=True``.
+    """
+    weights = np.concatenate([state["mean"], prior.mean[None]])
+    mean = np.einsum("np,np->n", features, weights[codes])
+    if not return_std:
+        return mean
+    variance = prior.noise + latent_variance(prior, state, features, codes)
+    return mean, np.sqrt(variance)
+
+
+def latent_variance(prior, state, features, codes):
+    """Posterior variance of the noise-free target of every row."""
+    latent = features @ prior.factor
+    rank = latent.shape[1]
+    variance = np.square(latent).sum(1)
+    if not rank:
+        return variance
+    known = np.flatnonzero(codes >= 0)
+    blocks = padded_blocks(codes[known], len(state["chol"]), 2 * rank)
+    for tasks, rows, mask in blocks:
+        rows = known[rows]
+        half = np.linalg.solve(state["chol"][tasks], latent[rows].swapaxes(1, 2))
+        variance[rows[mask]] = prior.noise * np.square(half).sum(1)[mask]
+    return variance

@@ -1,0 +1,275 @@
+"""Adapting logistic tasks with a Gaussian prior: batched Newton and Laplace.
+
+Every column is a logistic model of its own, ``features @ (mean_k + factor @ u_k)`` with
+standard normal ``u_k``: the log-odds of the second class where there are two, otherwise
+of each class against the rest. So any number of classes costs that many times two, a
+rare class touches no other, and each column has an exact Newton step. The covariance
+between tasks is shared by the columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, log_expit
+
+from ._statistics import padded_blocks
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class LogisticPrior:
+    """Distribution of the weights of a new classification task.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_columns, n_features)
+        Expected weights of every logit.
+    factor : ndarray of shape (n_features, rank)
+        Square root of the covariance of the weights, for each logit.
+    between : ndarray of shape (n_features, rank_between)
+        Part of it that is the difference between tasks.
+    ridge : ndarray of shape (n_features,)
+        Learned prior precision of the mean.
+    covariance : str
+        Structure of the covariance.
+    log_evidence : float
+        Lower bound of the log marginal likelihood of the training tasks.
+    n_iter : int
+        Updates of the bound.
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+    between: np.ndarray
+    ridge: np.ndarray
+    covariance: str
+    log_evidence: float
+    n_iter: int
+
+
+def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Class indices as columns: the second class alone, or one column per class."""
+    if n_classes <= 2:
+        return (labels == 1).astype(float)[:, None]
+    return np.eye(n_classes)[labels]
+
+
+def curvature(p: np.ndarray) -> np.ndarray:
+    """Second derivative of the loss in the logits."""
+    return p * (1 - p)
+
+
+def log_likelihood(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Log-likelihood of every row; columns on the last axis."""
+    return log_expit(np.where(target == 1, logits, -logits)).sum(-1)
+
+
+def logistic_posterior(
+    prior: LogisticPrior,
+    features: np.ndarray,
+    labels: np.ndarray,
+    codes: np.ndarray,
+    n_tasks: int,
+    n_classes: int,
+) -> State:
+    """Laplace posterior of the weights of new tasks.
+
+    Parameters
+    ----------
+    prior : LogisticPrior
+        Learned prior.
+    features : ndarray of shape (n_rows, n_features)
+        Design rows of the support set.
+    labels : ndarray of shape (n_rows,)
+        Class indices in ``range(n_classes)``; a class may be missing in a task.
+    codes : ndarray of shape (n_rows,)
+        Task of every row, in ``range(n_tasks)`` and in any order.
+    n_tasks, n_classes : int
+        Number of tasks (those without rows get the prior) and of classes.
+
+    Returns
+    -------
+    dict
+        ``"mean"`` of shape (n_tasks, n_columns, n_features), the most probable weights,
+        and ``"chol"`` of shape (n_tasks, n_columns, rank, rank), the lower root of the
+        posterior precision in the coordinates of ``prior.factor``.
+    """
+    target = indicators(labels, n_classes)
+    latent, chol = newton(prior.mean, prior.factor, features, target, codes, n_tasks)
+    return {"mean": prior.mean + latent @ prior.factor.T, "chol": chol}
+
+
+def newton(mean, factor, features, target, codes, n_tasks, start=None, tolerance=1e-8):
+    """Most probable latent weights of all tasks, and roots of their precisions.
+
+    Parameters
+    ----------
+    mean, factor : ndarray
+        As in `LogisticPrior`.
+    features, target, codes : ndarray
+        Rows, `indicators` of their classes and their tasks.
+    n_tasks : int
+        Number of tasks.
+    start : ndarray of shape (n_tasks, n_columns, rank), default=None
+        Where to start from; zero by default.
+    tolerance : float, default=1e-8
+        Largest entry of the gradient of the log posterior at the end.
+
+    Returns
+    -------
+    latent : ndarray of shape (n_tasks, n_columns, rank)
+    chol : ndarray of shape (n_tasks, n_columns, rank, rank)
+    """
+    n_columns, rank = len(mean), factor.shape[1]
+    latent = np.zeros((n_tasks, n_columns, rank)) if start is None else start.copy()
+    chol = np.broadcast_to(np.eye(rank), (n_tasks, n_columns, rank, rank)).copy()
+    if not rank:
+        return latent, chol
+    empty = np.bincount(codes, minlength=n_tasks) == 0
+    latent[empty] = 0.0
+    width = len(mean.T) + n_columns * (rank + 2)
+    for tasks, rows, mask in padded_blocks(codes, n_tasks, width):
+        block = features[rows]
+        problem = _Block(block @ factor, block @ mean.T, target[rows], mask)
+        latent[tasks] = problem.solve(latent[tasks], tolerance)
+        chol[tasks] = problem.root(latent[tasks])
+    return latent, chol
+
+
+@dataclass
+class _Block:
+    """Log posterior of tasks of similar size, padded."""
+
+    Z: np.ndarray
+    offset: np.ndarray
+    target: np.ndarray
+    mask: np.ndarray
+
+    def __getitem__(self, tasks):
+        fields = self.Z, self.offset, self.target, self.mask
+        return _Block(*(field[tasks] for field in fields))
+
+    def logits(self, latent):
+        return self.offset + np.matmul(self.Z, latent.swapaxes(1, 2))
+
+    def value(self, latent):
+        likelihood = log_likelihood(self.logits(latent), self.target)
+        return (likelihood * self.mask).sum(1) - 0.5 * np.square(latent).sum((1, 2))
+
+    def hessian(self, p):
+        weight = curvature(p) * self.mask[..., None]
+        scaled = self.Z[:, None] * weight.transpose(0, 2, 1)[..., None]
+        hessian = np.matmul(scaled.swapaxes(2, 3), self.Z[:, None])
+        hessian[..., np.arange(hessian.shape[-1]), np.arange(hessian.shape[-1])] += 1.0
+        return hessian
+
+    def root(self, latent):
+        """Lower root of the posterior precision of every column."""
+        return np.linalg.cholesky(self.hessian(expit(self.logits(latent))))
+
+    def gradient(self, latent, p):
+        residual = (self.target - p) * self.mask[..., None]
+        return np.matmul(residual.swapaxes(1, 2), self.Z) - latent
+
+    def solve(self, latent, tolerance, max_iter=200):
+        """Damped Newton, every task until its own gradient vanishes."""
+        latent = latent.copy()
+        open_, part = np.arange(len(latent)), self
+        for _ in range(max_iter):
+            current = latent[open_]
+            p = expit(part.logits(current))
+            gradient = part.gradient(current, p)
+            moving = np.abs(gradient).max((1, 2)) > tolerance
+            if not moving.any():
+                break
+            if not moving.all():
+                open_, part = open_[moving], part[moving]
+                current, p, gradient = current[moving], p[moving], gradient[moving]
+            step = np.linalg.solve(part.hessian(p), gradient[..., None])[..., 0]
+            latent[open_] = part.line_search(
+                current, step, (gradient * step).sum((1, 2))
+            )
+        return latent
+
+    def line_search(self, latent, step, slope):
+        """Halve the step of every task until the log posterior rises enough."""
+        length = np.ones(len(latent))
+        value = self.value(latent)
+        slack = 1e-12 * np.abs(value)
+        for _ in range(30):
+            moved = latent + length[:, None, None] * step
+            short = self.value(moved) < value + 1e-4 * length * slope - slack
+            if not short.any():
+                break
+            length[short] /= 2
+        return moved
+
+
+def predict_logits(
+    prior: LogisticPrior, state: State, features: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means and variances of the logits of rows.
+
+    Parameters
+    ----------
+    prior : LogisticPrior
+        Learned prior.
+    state : dict
+        What `logistic_posterior` returned.
+    features : ndarray of shape (n_rows, n_features)
+        Design rows.
+    codes : ndarray of shape (n_rows,)
+        Task of every row; -1 for an unknown task, which is predicted by the prior.
+
+    Returns
+    -------
+    mean, variance : ndarray of shape (n_rows, n_columns)
+    """
+    n_rows, n_columns = len(features), len(prior.mean)
+    latent = features @ prior.factor
+    mean = features @ prior.mean.T
+    variance = np.repeat(np.square(latent).sum(1)[:, None], n_columns, axis=1)
+    known = np.flatnonzero(codes >= 0)
+    width = features.shape[1] + 2 * n_columns * latent.shape[1]
+    n_tasks = len(state["mean"])
+    for tasks, rows, mask in padded_blocks(codes[known], n_tasks, width):
+        rows = known[rows]
+        logits = np.matmul(features[rows], state["mean"][tasks].swapaxes(1, 2))
+        mean[rows[mask]] = logits[mask]
+        Z = latent[rows].swapaxes(1, 2)[:, None]
+        half = np.linalg.solve(state["chol"][tasks], Z)
+        variance[rows[mask]] = np.square(half).sum(2).swapaxes(1, 2)[mask]
+    return mean, variance.reshape(n_rows, n_columns)
+
+
+def predict_proba(
+    prior: LogisticPrior, state: State, features: np.ndarray, codes: np.ndarray
+) -> np.ndarray:
+    """Class probabilities of rows, posterior uncertainty of the weights included.
+
+    Log-odds are shrunk by ``1 / sqrt(1 + pi variance / 8)`` (MacKay [1]_); with more
+    than two classes the probabilities against the rest are normalised.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+
+    References
+    ----------
+    .. [1] D. J. C. MacKay, "The evidence framework applied to classification networks",
+       Neural Computation 4 (1992), 720-736.
+    """
+    mean, variance = predict_logits(prior, state, features, codes)
+    return averaged_probabilities(mean, variance)
+
+
+def averaged_probabilities(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Expected class probabilities for independent Gaussian logits."""
+    p = expit(mean / np.sqrt(1 + np.pi / 8 * variance))
+    if p.shape[1] == 1:
+        return np.hstack([1 - p, p])
+    p = np.maximum(p, np.finfo(float).tiny)
+    return p / p.sum(1, keepdims=True)

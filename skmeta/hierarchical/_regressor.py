@@ -1,0 +1,199 @@
+"""Linear regression whose weights have a prior that is learned over tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..base import MetaEstimator, ProbabilisticRegressorMixin
+from ._base import HierarchicalMixin
+from ._gaussian import posterior, predict, training_posterior
+from ._prior import fit_prior
+from ._statistics import Statistics, accumulate, concatenate, empty_statistics
+
+
+class HierarchicalRegressor(
+    ProbabilisticRegressorMixin, HierarchicalMixin, MetaEstimator
+):
+    """Linear model of every task, with weights that share a learned prior.
+
+    Fitting learns how the weights of tasks are distributed: their mean, their
+    covariance, the noise. Adapting to a new task is the exact Gaussian posterior from
+    its rows, however few; without any row the prediction is that of the pooled model.
+    This is a linear mixed model with random intercept and slopes [1]_ that needs no
+    refit for a new group, also known as empirical Bayes. Recommended first for tables.
+
+    No scaling is needed: features and target are standardised inside. More than 64
+    features are replaced by their principal components and a pooled ridge prediction.
+
+    Parameters
+    ----------
+    base_estimator : estimator, default=None
+        Any scikit-learn regressor, such as a boosting model, fitted on the rows of all
+        tasks. Its out-of-fold prediction (folds over tasks) becomes one more feature,
+        so that the linear model of a task corrects it.
+    covariance : {"auto", "none", "intercept", "diagonal", "low_rank", "full"}, \
+            default="auto"
+        How weights may differ between tasks: not at all, in the intercept (a random
+        intercept), each on its own (random intercept and slopes), along a few
+        directions, or freely. "auto" takes the structure of the highest marginal
+        likelihood, less one for each parameter.
+    cv : int, default=5
+        Folds over tasks for the predictions of `base_estimator`.
+    n_shots : int, default=5
+        Support rows of a new task in `score`.
+    support : {"random", "first"}, default="random"
+        Which rows of a new task are support in `score`: a random draw, or the first in
+        row order, as the history of a new user would be.
+    group_column : str or int, default=None
+        Column, index level or position of the task id inside `X`, so that no
+        ``groups`` need be passed.
+
+    Attributes
+    ----------
+    prior_ : Prior
+        What was learned: mean and covariance of the weights of a new task, in the
+        coordinates of standardised features and target; the variance of the noise.
+    base_estimator_ : estimator
+        Fitted on all rows; None without `base_estimator`.
+    states_ : TaskStates
+        Support and posterior of every known task.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features, where `X` has names that are all strings.
+
+    See Also
+    --------
+    RidgeHeadRegressor : The same idea on features learned by a network.
+
+    References
+    ----------
+    .. [1] Laird and Ware. "Random-effects models for longitudinal data", Biometrics
+       38, 1982.
+
+    Examples
+    --------
+    >>> from skmeta import HierarchicalRegressor
+    >>> from skmeta.datasets import make_regression_tasks
+    >>> tasks = make_regression_tasks(50, 20, random_state=0)
+    >>> meta = HierarchicalRegressor().fit(tasks[:-1])
+    >>> X, y = tasks[-1]
+    >>> mean, std = meta.adapt(X[:5], y[:5]).predict(X[5:], return_std=True)
+    >>> mean.shape, std.shape
+    ((15,), (15,))
+    """
+
+    _parameter_constraints: dict = dict(HierarchicalMixin._parameter_constraints)
+
+    def __init__(
+        self,
+        base_estimator=None,
+        *,
+        covariance="auto",
+        cv=5,
+        n_shots=5,
+        support="random",
+        group_column=None,
+    ):
+        self.base_estimator = base_estimator
+        self.covariance = covariance
+        self.cv = cv
+        self.n_shots = n_shots
+        self.support = support
+        self.group_column = group_column
+
+    def _meta_fit(self, table, *, resume):
+        if resume:
+            summary = self._with_known_rows(self._summarize(table))
+        else:
+            features = self._learn_design(table)
+            summary = self._statistics(features, table)
+            self._training = None
+        training = self._joined_training(summary)
+        self.prior_ = fit_prior(training.statistics, self.covariance)
+        self._training = training
+        return self._summarize(table) if resume else training
+
+    def _summarize(self, table):
+        return self._statistics(self._design_rows(table), table)
+
+    def _statistics(self, features, table):
+        y = self._design.encode(table.y)
+        total = accumulate(features, y, table.codes, table.n_tasks)
+        return TaskStatistics(table.ids, total, np.zeros(table.n_tasks, dtype=bool))
+
+    def _with_known_rows(self, summary):
+        """Statistics of all rows that are known of these tasks, new ones included."""
+        return self._extended(summary, self.states_).support
+
+    def _joined_training(self, summary):
+        """Statistics of all training tasks, those of `summary` replaced or added."""
+        summary = summary.as_training()
+        if self._training is None:
+            return summary
+        new = set(summary.ids)
+        rest = [i for i, task in enumerate(self._training.ids) if task not in new]
+        return self._join([self._training.take(rest), summary])
+
+    def _combine(self, first, second):
+        total = first.statistics + second.statistics
+        return TaskStatistics(first.ids, total, np.zeros(len(first.ids), dtype=bool))
+
+    def _join(self, summaries):
+        return TaskStatistics(
+            [task for s in summaries for task in s.ids],
+            concatenate([s.statistics for s in summaries]),
+            np.concatenate([s.training for s in summaries]),
+        )
+
+    def _prior_summary(self, ids):
+        statistics = empty_statistics(len(ids), self._design.n_features)
+        return TaskStatistics(ids, statistics, np.zeros(len(ids), dtype=bool))
+
+    def _solve(self, summary):
+        state = posterior(self.prior_, summary.statistics)
+        training = np.flatnonzero(summary.training)
+        if len(training):
+            exact = training_posterior(self.prior_, summary.statistics[training])
+            for name, values in exact.items():
+                state[name][training] = values
+        return state
+
+    def _forward(self, state, table, return_std=False):
+        features = self._design_rows(table)
+        output = predict(self.prior_, state, features, table.codes, return_std)
+        if return_std:
+            return self._design.decode(*output)
+        return self._design.decode(output)
+
+
+@dataclass(frozen=True)
+class TaskStatistics:
+    """Statistics of tasks with their ids.
+
+    Parameters
+    ----------
+    ids : list
+        Task ids.
+    statistics : Statistics
+        Of their rows, stacked in the order of the ids.
+    training : bool ndarray of shape (n_tasks,)
+        Whether the prior was learned from exactly these rows, which must then not be
+        counted a second time.
+    """
+
+    ids: list
+    statistics: Statistics
+    training: np.ndarray
+
+    def take(self, tasks):
+        """The tasks at the given positions."""
+        tasks = np.asarray(tasks, dtype=np.intp)
+        ids = [self.ids[t] for t in tasks]
+        return TaskStatistics(ids, self.statistics[tasks], self.training[tasks])
+
+    def as_training(self):
+        """The same, as what a prior was learned from."""
+        return TaskStatistics(self.ids, self.statistics, np.ones(len(self.ids), bool))

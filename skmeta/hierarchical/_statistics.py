@@ -1,0 +1,168 @@
+"""Sufficient statistics of many linear-Gaussian tasks, stacked on a task axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+# Floats in one padded block: small enough for the cache, large enough that the Python
+# loop over blocks does not show.
+_BLOCK_SIZE = 2**19
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a Gaussian linear model needs to know of the rows of each task.
+
+    Statistics of disjoint rows add up, so ``a + b`` is the streaming update: the
+    posterior of a sum is the posterior of the union of the rows.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_tasks, n_features, n_features)
+        Sum of the outer products of the feature rows.
+    cross : ndarray of shape (n_tasks, n_features)
+        Sum of feature rows times target.
+    energy : ndarray of shape (n_tasks,)
+        Sum of squared targets.
+    count : ndarray of shape (n_tasks,)
+        Number of rows (sum of weights).
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    energy: np.ndarray
+    count: np.ndarray
+
+    @property
+    def fields(self) -> tuple[np.ndarray, ...]:
+        """The four arrays, uncopied."""
+        return self.gram, self.cross, self.energy, self.count
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return len(self.count)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, the intercept among them."""
+        return self.cross.shape[1]
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Statistics of the union of the rows, task by task."""
+        return Statistics(
+            *(a + b for a, b in zip(self.fields, other.fields, strict=True))
+        )
+
+    def __sub__(self, other: Statistics) -> Statistics:
+        """Statistics of the rows that are not in `other`, task by task."""
+        return Statistics(
+            *(a - b for a, b in zip(self.fields, other.fields, strict=True))
+        )
+
+    def __getitem__(self, tasks) -> Statistics:
+        """Statistics of some tasks: a slice, an index array or a mask."""
+        return Statistics(*(field[tasks] for field in self.fields))
+
+
+def empty_statistics(n_tasks: int, n_features: int) -> Statistics:
+    """Statistics of tasks of which nothing was seen."""
+    return Statistics(
+        np.zeros((n_tasks, n_features, n_features)),
+        np.zeros((n_tasks, n_features)),
+        np.zeros(n_tasks),
+        np.zeros(n_tasks),
+    )
+
+
+def concatenate(parts: list[Statistics]) -> Statistics:
+    """Statistics of the tasks of all parts, one after the other."""
+    fields = zip(*(part.fields for part in parts), strict=True)
+    return Statistics(*(np.concatenate(field) for field in fields))
+
+
+def padded_blocks(
+    codes: np.ndarray, n_tasks: int, width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Group long-format rows into padded blocks of tasks of similar size.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows,)
+        Task of every row, in ``range(n_tasks)`` and in any order.
+    n_tasks : int
+        Number of tasks.
+    width : int
+        Floats per row that the caller will hold, which bounds the size of a block.
+
+    Yields
+    ------
+    tasks : ndarray of shape (n_block,)
+        Tasks of the block; tasks without rows never appear.
+    rows : ndarray of shape (n_block, n_padded)
+        Row numbers; padding repeats a valid row.
+    mask : ndarray of shape (n_block, n_padded)
+        True for real rows.
+    """
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes, minlength=n_tasks)
+    starts = np.cumsum(sizes) - sizes
+    by_size = np.argsort(sizes, kind="stable")
+    by_size = by_size[sizes[by_size] > 0]
+    begin = 0
+    while begin < len(by_size):
+        # Sizes ascend: at most half of a block is padding, whatever the spread.
+        smallest = sizes[by_size[begin]]
+        similar = np.searchsorted(sizes[by_size], 2 * smallest + 4, side="right")
+        limit = max(1, _BLOCK_SIZE // (width * int(sizes[by_size[similar - 1]])))
+        tasks = np.sort(by_size[begin : min(similar, begin + limit)])
+        begin += len(tasks)
+        steps = np.arange(sizes[tasks].max())
+        mask = steps < sizes[tasks, None]
+        position = starts[tasks, None] + np.where(mask, steps, 0)
+        yield tasks, order[position], mask
+
+
+def accumulate(
+    features: np.ndarray,
+    y: np.ndarray,
+    codes: np.ndarray,
+    n_tasks: int,
+    weights: np.ndarray | None = None,
+) -> Statistics:
+    """Statistics of rows in long format, all tasks at once.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_rows, n_features)
+        Design rows, the constant feature among them.
+    y : ndarray of shape (n_rows,)
+        Targets.
+    codes : ndarray of shape (n_rows,)
+        Task of every row, in ``range(n_tasks)`` and in any order.
+    n_tasks : int
+        Number of tasks; those without rows get zeros.
+    weights : ndarray of shape (n_rows,), default=None
+        Weight of every row: the inverse of its noise relative to the others.
+
+    Returns
+    -------
+    Statistics
+        One entry per task.
+    """
+    n_features = features.shape[1]
+    total = empty_statistics(n_tasks, n_features)
+    joined = np.column_stack([features, y])
+    for tasks, rows, mask in padded_blocks(codes, n_tasks, n_features + 1):
+        block = joined[rows]
+        weight = mask.astype(float) if weights is None else mask * weights[rows]
+        weighted = block * weight[..., None]
+        gram = np.matmul(weighted.swapaxes(1, 2), block)
+        total.gram[tasks] = gram[:, :-1, :-1]
+        total.cross[tasks] = gram[:, :-1, -1]
+        total.energy[tasks] = gram[:, -1, -1]
+        total.count[tasks] = weight.sum(1)
+    return total

@@ -1,0 +1,201 @@
+"""Gradient descent through stacks of linear layers, derivatives written out.
+
+Automatic differentiation of a gradient step costs a few hundred small operations,
+half of which copy transposed matrices. Here the gradient is written as products in
+the layout of the parameters, and the meta-gradient as one Hessian-vector product
+per step, by the R-operator (Pearlmutter, "Fast exact multiplication by the Hessian",
+Neural Computation 1994). No gradient is taken inside, so it can be compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._derivatives import (
+    Gradient,
+    Stack,
+    descended,
+    gradient_of,
+    subtract_hessian_product,
+)
+from ._layers import Affine
+from ._objective import Objective
+from ._sgd import Rates, moved, rate_of_step
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What stays the same over the steps of gradient descent."""
+
+    stack: Stack
+    objective: Objective
+    rates: Rates
+    n_steps: int
+    first_order: bool
+    adapted: tuple[str, ...]
+    fixed: tuple[str, ...]
+
+    def run(
+        self, X: Tensor, tensors: tuple[Tensor, ...], keep: bool
+    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        """Adapted parameters at the end, and what the derivative needs if kept."""
+        names = (*self.adapted, *self.fixed)
+        values = dict(zip(names, tensors, strict=False))
+        fast = {name: values[name] for name in self.adapted}
+        kept: list[Tensor | None] = []
+        for index in range(self.n_steps):
+            everything = {**values, **fast}
+            gradient = gradient_of(self.stack, self.objective, X, everything)
+            if keep:
+                kept += [*fast.values(), *gradient.tensors()]
+            fast = self._moved(fast, gradient, index)
+        return fast, kept
+
+    def _moved(
+        self, fast: dict[str, Tensor], gradient: Gradient, index: int
+    ) -> dict[str, Tensor]:
+        rate = rate_of_step(self.rates, index)
+        if isinstance(rate, Mapping):
+            return moved(fast, gradient.by_name(self.stack), rate)
+        return descended(self.stack, gradient, fast, rate)
+
+    def pull_back(
+        self,
+        X: Tensor,
+        fixed: dict[str, Tensor],
+        kept: tuple[Tensor, ...],
+        totals: dict[str, Tensor],
+        wants_rows: bool,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Carry gradients of the adapted parameters through all steps, last first.
+
+        `totals` is edited into the gradients of the initial and fixed parameters;
+        those of learned rates and of the rows are returned.
+        """
+        rates: dict[str, Tensor] = {}
+        rows: Tensor | None = None
+        n_kept = len(self.adapted) + 2 * len(self.stack) + 1
+        for index in range(self.n_steps - 1, -1, -1):
+            tensors = kept[index * n_kept : (index + 1) * n_kept]
+            fast = dict(zip(self.adapted, tensors, strict=False))
+            gradient = Gradient.from_tensors(tensors[len(fast) :])
+            direction = {name: totals[name] for name in self.adapted}
+            rate = rate_of_step(self.rates, index)
+            if isinstance(rate, Mapping):
+                self._pull_rates(rates, gradient, direction)
+                direction = {name: rate[name] * direction[name] for name in direction}
+            if self.first_order:
+                continue
+            scale = 1.0 if isinstance(rate, Mapping) else rate
+            change = subtract_hessian_product(
+                totals,
+                self.stack,
+                self.objective,
+                {**fixed, **fast},
+                gradient,
+                direction,
+                scale,
+                wants_rows,
+            )
+            if wants_rows and change is not None:
+                rows = -scale * change if rows is None else rows - scale * change
+        return rates, rows
+
+    def _pull_rates(
+        self, rates: dict[str, Tensor], gradient: Gradient, totals: dict[str, Tensor]
+    ) -> None:
+        assert isinstance(self.rates, Mapping)
+        gradients = gradient.by_name(self.stack)
+        for name in self.adapted:
+            change = (totals[name] * gradients[name]).sum_to_size(
+                self.rates[name].shape
+            )
+            rates[name] = rates[name] - change if name in rates else -change
+
+
+class _Descend(torch.autograd.Function):
+    """All steps of gradient descent as one operation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, descent: Descent, X: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        keep = not descent.first_order or isinstance(descent.rates, Mapping)
+        fast, kept = descent.run(X, tensors, keep)
+        n_adapted, n_fixed = len(descent.adapted), len(descent.fixed)
+        ctx.descent, ctx.n_tensors = descent, len(tensors)
+        ctx.save_for_backward(X, *tensors[n_adapted : n_adapted + n_fixed], *kept)
+        return tuple(fast.values())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        descent: Descent = ctx.descent
+        X, *saved = ctx.saved_tensors
+        n_fixed = len(descent.fixed)
+        # Edited below; and what arrives is often transposed.
+        rowwise = (
+            gradient.clone(memory_format=torch.contiguous_format)
+            for gradient in gradients
+        )
+        totals = dict(zip(descent.adapted, rowwise, strict=True))
+        fixed = dict(zip(descent.fixed, saved, strict=False))
+        rates: dict[str, Tensor] = {}
+        rows: Tensor | None = None
+        if len(saved) > n_fixed:
+            rates, rows = descent.pull_back(
+                X, fixed, saved[n_fixed:], totals, ctx.needs_input_grad[1]
+            )
+        found = [totals.get(name) for name in (*descent.adapted, *descent.fixed)]
+        learned = descent.rates if isinstance(descent.rates, Mapping) else ()
+        return None, rows, *found, *(rates.get(name) for name in learned)
+
+
+def stack_sgd(
+    stack: Stack,
+    objective: Objective,
+    X: Tensor,
+    initial: Mapping[str, Tensor],
+    fixed: Mapping[str, Tensor],
+    rates: Rates,
+    n_steps: int,
+    first_order: bool = False,
+) -> dict[str, Tensor]:
+    """Parameters of each task after some steps of gradient descent.
+
+    Equal to `sgd` on ``objective(stack(X))``, values and gradients, and several times
+    faster. Differentiable once.
+
+    Parameters
+    ----------
+    stack : sequence of Affine and Curve
+        The model.
+    objective : CrossEntropy or SquaredError
+        Loss of the outputs of the stack.
+    X : Tensor of shape (n_tasks, n_rows, n_features)
+        Support rows.
+    initial, fixed : dict of str to Tensor of shape (n_tasks, *parameter)
+        Parameters of the stack that are adapted and that are not.
+    rates, n_steps, first_order
+        As in `sgd`.
+
+    Returns
+    -------
+    dict of str to Tensor of shape (n_tasks, *parameter)
+        The adapted parameters.
+    """
+    while stack and not isinstance(stack[0], Affine):
+        X, stack = stack[0](X, {}), stack[1:]
+    descent = Descent(
+        stack, objective, rates, n_steps, first_order, tuple(initial), tuple(fixed)
+    )
+    tensors = (*initial.values(), *fixed.values())
+    if not torch.is_grad_enabled():
+        return descent.run(X, tensors, keep=False)[0]
+    learned = tuple(rates.values()) if isinstance(rates, Mapping) else ()
+    found = _Descend.apply(descent, X, *tensors, *learned)
+    return dict(zip(initial, found, strict=True))

@@ -1,0 +1,112 @@
+"""Whole meta-batches for skorch, in place of a loader of items."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from ..tasks._batch import TaskBatch
+from ..tasks._sampler import EpisodeSampler
+from ._episode import as_inputs
+
+#: Meta-batches of an epoch at the least: skorch spends a millisecond per epoch.
+_MIN_STEPS = 5
+#: Validation meta-batches are keyed apart from those of training.
+_VALID_STEPS = 2**40
+
+
+class EpisodeDataset(Dataset):
+    """Tasks to draw episodes from; its length is what a validation split divides.
+
+    Parameters
+    ----------
+    sampler : EpisodeSampler
+        Draws the meta-batches.
+    n_episodes : int or None
+        Episodes of an epoch. None shows about as many rows as there are.
+    step : int, default=0
+        Number of the first training meta-batch.
+    """
+
+    def __init__(self, sampler: EpisodeSampler, n_episodes: int | None, step: int = 0):
+        self.sampler = sampler
+        self.n_episodes = n_episodes
+        self.step = step
+        self.units = sampler.units
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, index):
+        return int(self.units[index])
+
+    def n_batches(self, units, batch_size: int) -> int:
+        """Meta-batches of an epoch over the given units."""
+        if self.n_episodes is not None:
+            return max(1, math.ceil(self.n_episodes / batch_size))
+        n_rows = len(self.sampler.table.X) * len(units) / len(self.units)
+        per_batch = self.sampler.rows_per_episode * batch_size
+        return max(_MIN_STEPS, math.ceil(n_rows / per_batch))
+
+
+class EpisodeLoader:
+    """Iterator of skorch that draws each meta-batch in one operation.
+
+    Parameters
+    ----------
+    dataset : EpisodeDataset or Subset of it
+        Tasks to draw from.
+    batch_size : int
+        Tasks of a meta-batch.
+    training : bool, default=True
+        False gives the same meta-batches in every epoch.
+    """
+
+    def __init__(self, dataset, batch_size: int, training: bool = True):
+        units = np.arange(len(dataset))
+        while isinstance(dataset, Subset):
+            units = np.asarray(dataset.indices)[units]
+            dataset = dataset.dataset
+        self.dataset = dataset
+        self.units = dataset.units[units]
+        n_units = len(self.units)
+        self.batch_size = batch_size if batch_size > 0 else n_units
+        self.training = training
+
+    def __len__(self) -> int:
+        return self.dataset.n_batches(self.units, self.batch_size)
+
+    def __iter__(self):
+        for i in range(len(self)):
+            if self.training:
+                step = self.dataset.step
+                self.dataset.step += 1
+            else:
+                step = _VALID_STEPS + i
+            support, query = self.dataset.sampler.sample(
+                step, self.units, self.batch_size
+            )
+            if not self.training:
+                # Scores of an epoch join the predictions of all its meta-batches.
+                support, query = self._widened(support), self._widened(query)
+            y = query.y.flatten() if query.mask is None else query.y[query.mask]
+            yield {"support": as_inputs(support), "query": as_inputs(query)}, y
+
+    def _widened(self, batch: TaskBatch) -> TaskBatch:
+        """With as many classes as any meta-batch may have."""
+        missing = self.dataset.sampler.max_classes - (batch.n_classes or 0)
+        if batch.n_classes is None or missing == 0:
+            return batch
+        exists = batch.class_mask
+        if exists is None:
+            exists = batch.X.new_ones(batch.n_tasks, batch.n_classes, dtype=torch.bool)
+        return replace(
+            batch,
+            n_classes=batch.n_classes + missing,
+            class_mask=nn.functional.pad(exists, (0, missing)),
+        )

@@ -1,0 +1,106 @@
+"""Hands a clone of the user's net to skorch, with the episode as its module."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+from sklearn.base import clone
+from skorch import NeuralNet
+from skorch.dataset import ValidSplit
+from torch import nn
+
+from ._loader import EpisodeLoader
+
+
+def as_net(estimator, default, criterion) -> NeuralNet:
+    """An uninitialised net from what the user gave as `estimator`.
+
+    Parameters
+    ----------
+    estimator : None, nn.Module (class or instance) or skorch NeuralNet
+        A net is cloned, a module gets a net with skmeta's default settings.
+    default : (type of nn.Module, dict)
+        Backbone and its parameters where `estimator` is None.
+    criterion : type of nn.Module
+        Outer loss where `estimator` is no net.
+
+    Returns
+    -------
+    NeuralNet
+        Not yet initialised; its module is the user's backbone.
+    """
+    if isinstance(estimator, NeuralNet):
+        return clone(estimator)
+    module, params = default if estimator is None else (estimator, {})
+    is_module = isinstance(module, nn.Module) or (
+        isinstance(module, type) and issubclass(module, nn.Module)
+    )
+    if not is_module:
+        raise TypeError(
+            "estimator must be None, a torch nn.Module (class or instance) or a skorch "
+            f"NeuralNet; got {estimator!r}."
+        )
+    return NeuralNet(
+        clone(module, safe=False) if isinstance(module, nn.Module) else module,
+        criterion=criterion,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        max_epochs=20,
+        batch_size=16,
+        train_split=None,
+        verbose=0,
+        **{f"module__{name}": value for name, value in params.items()},
+    )
+
+
+def episodic(net: NeuralNet, factory, n_units: int, n_classes=None) -> NeuralNet:
+    """Let `net` train episodes built by `factory`, everything else unchanged.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Not initialised; changed in place.
+    factory : EpisodeFactory
+        Its new module.
+    n_units : int
+        Number of tasks, or of classes of a pool, that a validation split divides.
+    n_classes : int, default=None
+        Classes of an episode at the most; None for regression.
+
+    Returns
+    -------
+    net : NeuralNet
+    """
+    changes = {
+        "module": factory,
+        "iterator_train": EpisodeLoader,
+        "iterator_valid": EpisodeLoader,
+        "iterator_valid__training": False,
+    }
+    split = net.train_split
+    if isinstance(split, ValidSplit):
+        folds = split.cv if isinstance(split.cv, int) else 2
+        # Stratifying needs labels of rows; what is split here are tasks. Fewer
+        # tasks than an episode needs on either side cannot be split at all.
+        changes["train_split"] = (
+            ValidSplit(split.cv, random_state=split.random_state)
+            if n_units >= 2 * folds
+            else None
+        )
+    if net.criterion is nn.NLLLoss:  # learners give logits, not log-probabilities
+        changes["criterion"] = nn.CrossEntropyLoss
+    if getattr(net, "classes", 0) is None and n_classes is not None:
+        # A NeuralNetClassifier scores every epoch, and cannot infer them from y here.
+        changes["classes"] = list(range(n_classes))
+    return net.set_params(**changes)
+
+
+@contextmanager
+def seeded(seed: int, device="cpu"):
+    """Torch's random numbers follow `seed` inside and are untouched outside."""
+    device = torch.device(device)
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,17 @@
+"""Tasks: how data come in, and how episodes are drawn from them."""
+
+from ._batch import TaskBatch
+from ._door import is_task_list, read_rows, read_tasks
+from ._lift import PerTask
+from ._table import TaskTable
+from ._task import Task
+
+__all__ = [
+    "PerTask",
+    "Task",
+    "TaskBatch",
+    "TaskTable",
+    "is_task_list",
+    "read_rows",
+    "read_tasks",
+]

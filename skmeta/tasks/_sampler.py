@@ -1,0 +1,333 @@
+"""Episodes: support and query rows, drawn for a whole meta-batch at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ._batch import TaskBatch
+from ._table import TaskTable, ranges
+
+
+def encode_classes(codes, labels):
+    """Class index of each row within its task.
+
+    Parameters
+    ----------
+    codes : int ndarray of shape (n_rows,)
+        Task of each row.
+    labels : ndarray of shape (n_rows,)
+        Labels of any sortable type.
+
+    Returns
+    -------
+    local : int ndarray of shape (n_rows,)
+        Index of the row's class among the sorted classes of its task.
+    values : ndarray of shape (n_segments,)
+        Classes of all tasks, one task after the other.
+    offsets : int ndarray of shape (n_tasks + 1,)
+        Classes of task ``t`` are ``values[offsets[t]:offsets[t + 1]]``.
+    """
+    classes, global_code = np.unique(labels, return_inverse=True)
+    pairs, segment = np.unique(
+        codes.astype(np.int64) * len(classes) + global_code, return_inverse=True
+    )
+    task = pairs // len(classes)
+    n_tasks = int(codes.max()) + 1 if len(codes) else 0
+    offsets = np.append(0, np.cumsum(np.bincount(task, minlength=n_tasks)))
+    return segment - offsets[codes], classes[pairs % len(classes)], offsets
+
+
+def draw_without_replacement(rng, counts, size):
+    """Uniform draws of distinct integers below each count, all rows at once.
+
+    Robert Floyd's algorithm (Bentley & Floyd 1987), whose cost does not depend on the
+    counts, followed by a shuffle.
+
+    Returns
+    -------
+    draws : int ndarray of shape (*counts.shape, size)
+        The first ``min(count, size)`` entries are valid.
+    """
+    flat = np.asarray(counts).ravel()
+    k = np.minimum(flat, size)
+    draws = np.full((len(flat), size), -1, dtype=np.int64)
+    uniform = rng.random((size, len(flat)))
+    for i in range(size):
+        top = flat - k + i
+        pick = (uniform[i] * (top + 1)).astype(np.int64)
+        taken = (draws[:, :i] == pick[:, None]).any(axis=1)
+        draws[:, i] = np.where(i < k, np.where(taken, top, pick), -1)
+    keys = rng.random(draws.shape) + (draws < 0)
+    draws = np.take_along_axis(draws, keys.argsort(axis=1), axis=1)
+    return draws.reshape(*np.shape(counts), size)
+
+
+def split_support(table: TaskTable, labels, n_shots, *, support="random", seed=0):
+    """Split every task once into support rows and all other rows.
+
+    Parameters
+    ----------
+    table : TaskTable
+        Rows by task.
+    labels : int ndarray of shape (n_rows,) or None
+        Class codes; then ``n_shots`` rows of each class of a task are support.
+    n_shots : int
+        Support rows per class, or per task where `labels` is None.
+    support : {"random", "first"}, default="random"
+        Whether support rows are drawn at random or are the first in row order.
+    seed : int, default=0
+        Seed of the draw.
+
+    Returns
+    -------
+    support, query : TaskTable
+        Both hold every task. A segment of a single row is support where there are
+        classes (its class must be known) and query where there are none.
+    """
+    codes = table.codes
+    if labels is None:
+        segment = codes
+    else:
+        n_labels = int(labels.max(initial=0)) + 1
+        segment = np.unique(codes * n_labels + labels, return_inverse=True)[1]
+    n_rows = len(codes)
+    rng = np.random.default_rng(seed)
+    key = rng.random(n_rows) if support == "random" else np.arange(n_rows)
+    order = np.lexsort((key, segment))
+    counts = np.bincount(segment)
+    rank = np.empty(n_rows, dtype=np.int64)
+    rank[order] = ranges(np.zeros_like(counts), counts)
+    at_least = 0 if labels is None else 1
+    k = np.clip(counts - 1, np.minimum(at_least, n_shots), n_shots)
+    is_support = rank < k[segment]
+    return table.take_rows(np.flatnonzero(is_support)), table.take_rows(
+        np.flatnonzero(~is_support)
+    )
+
+
+@dataclass
+class EpisodeSampler:
+    """Draws meta-batches of episodes, each as one vectorised index operation.
+
+    Parameters
+    ----------
+    table : TaskTable
+        Training rows; `y` holds class indices or targets.
+    n_classes : int or None
+        Width of the shared label space; None for regression and for labels that
+        exist only inside their task.
+    classifier : bool
+        Whether `y` holds class indices.
+    n_ways : int or (int, int)
+        Classes of an episode where labels are per task; a pair is a range, from
+        which each meta-batch draws.
+    n_shots, n_queries : int or (int, int)
+        Support and query rows of an episode, per class where there are classes.
+    support : {"random", "first"}
+        Which rows of a task are support.
+    class_balanced : bool
+        With shared labels, draw the same number of rows of each class.
+    seed : int
+        Together with the number of the step it determines a meta-batch.
+    dtype : torch.dtype or None, default=torch.float32
+        Type of the rows handed out; None keeps that of the table.
+    """
+
+    table: TaskTable
+    n_classes: int | None
+    classifier: bool
+    n_ways: int | tuple[int, int]
+    n_shots: int | tuple[int, int]
+    n_queries: int | tuple[int, int]
+    support: str
+    class_balanced: bool
+    seed: int
+    dtype: torch.dtype | None = torch.float32
+
+    def __post_init__(self):
+        table = self.table
+        self.per_task = self.classifier and self.n_classes is None
+        self.segmented = self.classifier and (self.per_task or self.class_balanced)
+        if self.segmented:
+            width = int(table.y.max()) + 1
+            key = table.codes * width + table.y
+            self.rows = np.argsort(key, kind="stable")
+            pairs, self.counts = np.unique(key, return_counts=True)
+            self.segment_task, self.segment_label = pairs // width, pairs % width
+        else:
+            self.rows = np.arange(len(table.X))
+            keep = table.counts > 0
+            self.counts = table.counts[keep]
+            self.segment_task = np.flatnonzero(keep)
+            self.segment_label = np.zeros(len(self.counts), dtype=np.int64)
+        self.starts = np.append(0, np.cumsum(self.counts))[:-1]
+        bounds = np.arange(table.n_tasks + 1)
+        self.task_offsets = np.searchsorted(self.segment_task, bounds)
+        self.width = self.n_classes or 1
+        self.pooled = self.per_task and table.n_tasks == 1
+
+    @property
+    def units(self):
+        """What a validation split divides: tasks, or the classes of one pool.
+
+        Only units that can give an episode with at least one query row.
+        """
+        if self.pooled:
+            return np.arange(len(self.counts) if self.counts.max() > 1 else 0)
+        at_least = 2 if self.segmented else 1
+        has_query = np.zeros(self.table.n_tasks, dtype=bool)
+        np.logical_or.at(has_query, self.segment_task, self.counts >= at_least)
+        n_segments = np.diff(self.task_offsets)
+        return np.flatnonzero(has_query & (n_segments >= (2 if self.per_task else 1)))
+
+    @property
+    def max_classes(self) -> int:
+        """Largest number of classes that an episode has."""
+        if not self.per_task:
+            return self.width
+        return int(min(np.max(self.n_ways), np.diff(self.task_offsets).max()))
+
+    @property
+    def rows_per_episode(self) -> int:
+        """Largest number of rows that an episode shows."""
+        rows = np.max(self.n_shots) + np.max(self.n_queries)
+        if self.per_task:
+            return int(rows * np.max(self.n_ways))
+        return int(rows * self.width)
+
+    def sample(self, step: int, units, n_tasks: int):
+        """Support and query of `n_tasks` episodes drawn from `units`."""
+        rng = np.random.default_rng([self.seed, step])
+        n_shots, n_queries = _draw(rng, self.n_shots), _draw(rng, self.n_queries)
+        if self.classifier and not self.segmented:
+            n_shots, n_queries = n_shots * self.width, n_queries * self.width
+        segments = self._segments(rng, np.asarray(units), n_tasks)
+        counts = np.where(segments < 0, 0, self.counts[segments])
+        k = self._support_sizes(counts, n_shots)
+        rows = self._rows(rng, segments, counts, n_shots + n_queries, k)
+        return self._batches(rows, segments, counts, k, n_shots, n_queries)
+
+    def _segments(self, rng, units, n_tasks):
+        """Segments of each episode, -1 where there is none: (n_tasks, n_segments)."""
+        if self.pooled:
+            n_ways = min(_draw(rng, self.n_ways), len(units))
+            counts = np.full(n_tasks, len(units))
+            segments = units[draw_without_replacement(rng, counts, n_ways)]
+            return self._with_query(rng, segments, lambda i: units)
+        tasks = _choose(rng, units, n_tasks)
+        first, n_segments = self.task_offsets[tasks], np.diff(self.task_offsets)[tasks]
+        if self.per_task:
+            n_ways = min(_draw(rng, self.n_ways), int(n_segments.max()))
+            drawn = draw_without_replacement(rng, n_segments, n_ways)
+            segments = np.where(drawn < 0, -1, first[:, None] + drawn)
+            return self._with_query(
+                rng, segments, lambda i: np.arange(first[i], first[i] + n_segments[i])
+            )
+        if not self.segmented:
+            return first[:, None]
+        segments = np.full((n_tasks, self.width), -1)
+        task = np.repeat(np.arange(n_tasks), n_segments)
+        members = ranges(first, n_segments)
+        segments[task, self.segment_label[members]] = members
+        return segments
+
+    def _with_query(self, rng, segments, choices):
+        """Segments of which one at least has a second row: every episode has a query.
+
+        Without query rows the mean of an outer loss is NaN.
+        """
+        single = (segments < 0) | (self.counts[segments] < 2)
+        for i in np.flatnonzero(single.all(axis=1)):
+            large = choices(i)[self.counts[choices(i)] > 1]
+            if len(large):
+                segments[i, 0] = rng.choice(large)
+        return segments
+
+    def _support_sizes(self, counts, n_shots):
+        """Support rows of each segment: all but one at the most, if there are two."""
+        at_least = np.minimum(counts, 1) if self.segmented else 0
+        return np.minimum(np.maximum(counts - 1, at_least), n_shots).clip(0)
+
+    def _rows(self, rng, segments, counts, size, k):
+        """Positions within the segment: support rows first, then query rows."""
+        if self.support == "random":
+            return draw_without_replacement(rng, counts, size)
+        first = np.broadcast_to(np.arange(size), (*counts.shape, size))
+        rest = draw_without_replacement(rng, counts - k, size) + k[..., None]
+        shifted = np.take_along_axis(rest, np.maximum(first - k[..., None], 0), axis=-1)
+        return np.where(first < k[..., None], first, shifted)
+
+    def _batches(self, rows, segments, counts, k, n_shots, n_queries):
+        slot = np.arange(n_shots + n_queries)
+        n_rows = np.minimum(counts, n_shots + n_queries)
+        k = k[..., None]
+        n_query = np.minimum(n_rows[..., None] - k, n_queries)
+        index = self.rows[
+            np.minimum(self.starts[segments][..., None] + rows, len(self.rows) - 1)
+        ]
+        is_support = slot < k
+        query_slot = np.minimum(k + np.arange(n_queries), len(slot) - 1)
+        query_index = np.take_along_axis(index, query_slot, axis=-1)
+        is_query = np.arange(n_queries) < n_query
+        labels = self._labels(segments)
+        return (
+            self._batch(
+                index[..., :n_shots], is_support[..., :n_shots], labels, segments
+            ),
+            self._batch(query_index, is_query, labels, segments),
+        )
+
+    def _labels(self, segments):
+        if not self.segmented:
+            return None
+        if self.per_task:
+            return np.broadcast_to(np.arange(segments.shape[1]), segments.shape)
+        return np.broadcast_to(np.arange(self.width), segments.shape)
+
+    def _batch(self, index, valid, labels, segments):
+        n_tasks = len(index)
+        flat, mask = index.reshape(n_tasks, -1), valid.reshape(n_tasks, -1)
+        if labels is not None:
+            y = np.repeat(labels[..., None], index.shape[-1], axis=-1)
+            y = y.reshape(n_tasks, -1)
+        else:
+            y = self.table.y[flat]
+        n_classes = segments.shape[1] if self.per_task else self.width
+        exists = segments >= 0
+        batch = TaskBatch(
+            torch.from_numpy(self.table.X[flat]).to(self.dtype),
+            self._targets(y),
+            None if mask.all() else torch.from_numpy(np.ascontiguousarray(mask)),
+            n_classes if self.classifier else None,
+            torch.from_numpy(exists) if self.per_task and not exists.all() else None,
+        )
+        return batch if batch.mask is None else _blank(batch)
+
+    def _targets(self, y):
+        dtype = torch.int64 if self.classifier else self.dtype
+        return torch.from_numpy(np.ascontiguousarray(y)).to(dtype)
+
+
+def _blank(batch):
+    """Zeros in place of the rows that padding happened to point at."""
+    shape = batch.mask.shape + (1,) * (batch.X.ndim - 2)
+    batch.X.masked_fill_(~batch.mask.view(shape), 0)
+    batch.y.masked_fill_(~batch.mask, 0)
+    return batch
+
+
+def _draw(rng, value):
+    """A number, or a draw from a closed range."""
+    if isinstance(value, (tuple, list)):
+        return int(rng.integers(value[0], value[1] + 1))
+    return int(value)
+
+
+def _choose(rng, units, n_tasks):
+    """Distinct units where there are enough, else all of them about equally often."""
+    repeats, rest = divmod(n_tasks, len(units))
+    chosen = [rng.permutation(units) for _ in range(repeats)]
+    return np.concatenate([*chosen, rng.permutation(units)[:rest]])

@@ -1,0 +1,42 @@
+"""What every test shares. Seeds are left alone: a test that needs one sets its own."""
+
+import os
+from pathlib import Path
+
+# Before anything imports matplotlib, which is optional.
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+import torch
+from hypothesis import settings
+from threadpoolctl import threadpool_limits
+
+# Time limits per example fail at random on a busy machine.
+settings.register_profile("skmeta", deadline=None, derandomize=True)
+settings.load_profile("skmeta")
+
+
+def pytest_configure():
+    # Small tensors are far slower on two threads than on one, and xdist uses both
+    # cores. A hook, not an autouse fixture, so that it holds for doctests too.
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of real data sets that are too large for the repository."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SKMETA_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set SKMETA_SHARED_DATA to the folder")
+    return folder

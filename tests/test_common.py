@@ -1,0 +1,76 @@
+"""The contract: every public estimator, by being listed in `skmeta.__all__`."""
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skmeta import AdaptedClassifier, AdaptedRegressor
+from skmeta.utils.discovery import all_estimators
+from skmeta.utils.estimator_checks import parametrize_with_meta_checks
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skmeta.SingleTaskWarning"),
+    # Raised inside sklearn's own checks.
+    pytest.mark.filterwarnings("ignore:Can't check dok sparse matrix:UserWarning"),
+]
+
+LEARNERS = [estimator for _, estimator in all_estimators()]
+
+
+def seeded(estimator, **params):
+    """Default construction; wrappers cannot be seeded from outside by the checks."""
+    if "random_state" in estimator().get_params():
+        params["random_state"] = 0
+    return estimator(**params)
+
+
+def adapted(estimator):
+    is_classifier = estimator in [e for _, e in all_estimators("classifier")]
+    wrapper = AdaptedClassifier if is_classifier else AdaptedRegressor
+    return wrapper(seeded(estimator))
+
+
+@pytest.fixture(autouse=True)
+def array_api(monkeypatch):
+    """Without it sklearn silently skips a check."""
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+
+
+@parametrize_with_checks([estimator() for estimator in LEARNERS])
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks([adapted(estimator) for estimator in LEARNERS])
+def test_sklearn_checks_of_adapted(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [e() for e in LEARNERS] + [adapted(estimator) for estimator in LEARNERS]
+)
+def test_sklearn_checks_with_routing(estimator, check):
+    with sklearn.config_context(enable_metadata_routing=True):
+        check(estimator)
+
+
+@parametrize_with_meta_checks([seeded(estimator) for estimator in LEARNERS])
+def test_meta_checks(estimator, check):
+    check(estimator)
+
+
+def test_every_public_name_is_documented():
+    import skmeta
+
+    for name in skmeta.__all__:
+        doc = getattr(skmeta, name).__doc__
+        assert doc and doc.strip(), name
+
+
+def test_all_estimators_knows_kinds():
+    names = {name for name, _ in all_estimators()}
+    assert {name for name, _ in all_estimators("classifier")} < names
+    assert {name for name, _ in all_estimators("regressor")} < names
+    assert np.all([name.endswith(("Classifier", "Regressor")) for name in names])
