@@ -38,10 +38,10 @@ from sklearn.preprocessing import StandardScaler
 
 from skmeta.hierarchical import _gaussian, _laplace
 from skmeta.hierarchical._design import fit_design
+from skmeta.hierarchical._laplace_prior import fit_logistic_prior
 from skmeta.hierarchical._out_of_fold import out_of_fold_predictions, pooled_features
 from skmeta.hierarchical._prior import fit_prior
 from skmeta.hierarchical._statistics import accumulate
-from skmeta.hierarchical._laplace_prior import fit_logistic_prior
 
 DATA = shared_data()
 PENALTIES = np.logspace(-2, 5, 15)
@@ -124,7 +124,6 @@ def _fit_learned_prior_classifier(train, base, covariance):
         covariance,
         n_base=X.shape[1] - train.X.shape[1],
     )
-    print(prior.covariance, np.linalg.norm(prior.between), prior.n_iter)
     return classes, imputer, model, design, prior
 
 
@@ -343,7 +342,9 @@ def methods_for(name, columns):
     slope = columns.index(PROTOCOLS[name][2])
     return {
         **REGRESSION,
-        f"mixed model, slope of {columns[slope]}": partial(mixed_model, slopes=(slope,)),
+        f"mixed model, slope of {columns[slope]}": partial(
+            mixed_model, slopes=(slope,)
+        ),
         **OURS,
     }
 
@@ -437,7 +438,9 @@ def show(rows):
     """Print a table."""
     frame = pd.DataFrame(rows)
     for name, part in frame.groupby("data", sort=False):
-        print(f"\n{name} ({part.metric.iloc[0]}; harm = share worse than the first row)")
+        print(
+            f"\n{name} ({part.metric.iloc[0]}; harm = share worse than the first row)"
+        )
         part = part.assign(cell=part.apply(_cell, axis=1))
         table = part.pivot(index="method", columns="k", values="cell")
         print(table.reindex(part.method.unique()).to_string(), flush=True)
@@ -445,7 +448,9 @@ def show(rows):
 
 def _cell(row):
     half = "" if pd.isna(row.interval95) else f" +-{row.interval95:.3f}"
-    return f"{row['mean']:.4f}{half} harm {row.harm_rate:.2f} {row.seconds_per_seed:.1f}s"
+    return (
+        f"{row['mean']:.4f}{half} harm {row.harm_rate:.2f} {row.seconds_per_seed:.1f}s"
+    )
 
 
 def main():

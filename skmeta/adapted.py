@@ -14,11 +14,13 @@ from sklearn.base import (
     is_classifier,
 )
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .base import MetaEstimator, TaskStates
+from .tasks import drop_group_column
 
 
 def freeze(estimator, **adapt_params):
@@ -54,7 +56,8 @@ def freeze(estimator, **adapt_params):
     5
     """
     check_is_fitted(estimator)
-    meta = _meta_learner(estimator)
+    meta = _unwrap(estimator)[1]
+    check_is_fitted(meta)
     wrapper = AdaptedClassifier if is_classifier(meta) else AdaptedRegressor
     return wrapper(FrozenEstimator(estimator), adapt_params=adapt_params or None)
 
@@ -63,8 +66,8 @@ def _unwrap(estimator):
     """Preprocessing steps and the meta-learner behind them."""
     if isinstance(estimator, FrozenEstimator):
         return _unwrap(estimator.estimator)
-    if hasattr(estimator, "best_estimator_"):
-        return _unwrap(estimator.best_estimator_)
+    if isinstance(estimator, BaseSearchCV):
+        return _unwrap(getattr(estimator, "best_estimator_", estimator.estimator))
     if isinstance(estimator, Pipeline):
         steps, meta = _unwrap(estimator[-1])
         return [estimator[:-1], *steps] if len(estimator) > 1 else steps, meta
@@ -74,10 +77,6 @@ def _unwrap(estimator):
             f"ends in one; got {estimator!r}."
         )
     return [], estimator
-
-
-def _meta_learner(estimator):
-    return _unwrap(estimator)[1]
 
 
 def _meta_has(method):
@@ -119,12 +118,11 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
             The adapted estimator.
         """
         X, y = self._validate(X, y, reset=True)
-        steps, meta = self._learned(X, y)
+        self._steps, meta = self._learned(X, y)
         if isinstance(self.estimator, FrozenEstimator):
             meta.states_ = TaskStates()
-            meta.adapt(self._transform(steps, X), y)
+            meta.adapt(self._transform(X), y)
         self.estimator_ = meta
-        self._steps = steps
         return self._remember()
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -134,7 +132,7 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
             return self.fit(X, y)
         X, y = self._validate(X, y, reset=False)
         meta = copy.copy(self.estimator_)
-        self.estimator_ = meta.partial_adapt(self._transform(self._steps, X), y)
+        self.estimator_ = meta.partial_adapt(self._transform(X), y)
         return self._remember()
 
     def predict(self, X):
@@ -156,15 +154,14 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
     def _inputs(self, X):
         check_is_fitted(self)
         options = {"skip_check_array": True} if self._frames else {"allow_nd": True}
-        X = validate_data(self, X, reset=False, **options)
-        return self._transform(self._steps, X)
+        return self._transform(validate_data(self, X, reset=False, **options))
 
     def _validate(self, X, y, reset):
         """Names and numbers of columns; cells are checked by what comes first.
 
-        Frames go on as frames, since a pipeline may select columns by name.
+        Frames go on as frames to what selects or checks columns by name.
         """
-        self._frames = bool(self._first_steps())
+        self._frames = self._takes_frames()
         if self._frames:
             return validate_data(self, X, y, reset=reset, skip_check_array=True)
         return validate_data(
@@ -176,11 +173,13 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
             y_numeric=not is_classifier(self),
         )
 
-    def _first_steps(self):
+    def _takes_frames(self):
         try:
-            return _unwrap(self.estimator)[0]
+            steps, meta = _unwrap(self.estimator)
         except TypeError:
-            return []
+            return False
+        by_name = hasattr(meta, "feature_names_in_") or meta.group_column is not None
+        return bool(steps) or by_name
 
     def _learned(self, X, y):
         """Fitted steps and an independent copy of the meta-learner.
@@ -189,21 +188,31 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
         """
         if isinstance(self.estimator, FrozenEstimator):
             steps, meta = _unwrap(self.estimator)
+            check_is_fitted(meta)
         else:
             _unwrap(self.estimator)
             steps, meta = _unwrap(clone(self.estimator).fit(X, y))
         meta = copy.copy(meta)
-        if self.adapt_params:
-            meta.set_params(**self.adapt_params)
-        # A table of one task has no column of task ids.
+        self._set_adapt_params(meta)
+        # The rows are one task, so a column of task ids is ignored.
+        self._ids = meta.group_column, meta.n_features_in_
         meta.group_column = None
         return steps, meta
 
-    @staticmethod
-    def _transform(steps, X):
-        for step in steps:
+    def _set_adapt_params(self, meta):
+        params = self.adapt_params or {}
+        nested = [name for name in params if "__" in name]
+        if nested:  # would change what the frozen meta-learner shares
+            raise ValueError(
+                f"adapt_params are parameters of {type(meta).__name__} itself; got "
+                f"{nested[0]!r}, which belongs to one of its components."
+            )
+        meta.set_params(**params)
+
+    def _transform(self, X):
+        for step in self._steps:
             X = step.transform(X)
-        return X
+        return drop_group_column(X, *self._ids)
 
     def _remember(self):
         return self

@@ -5,6 +5,14 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
+from skmeta import (
+    HierarchicalClassifier,
+    HierarchicalRegressor,
+    ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+)
+from skmeta.gradient import MAMLClassifier, MAMLRegressor, ReptileRegressor
 from skmeta.modules import MLP
 
 
@@ -61,3 +69,17 @@ def long_format(tasks):
     X = np.concatenate([X for X, _ in tasks])
     y = np.concatenate([y for _, y in tasks])
     return X, y, np.repeat(np.arange(len(tasks)), [len(y) for _, y in tasks])
+
+
+#: One of each kind of learner.
+META = {
+    "protonet": lambda: tiny(ProtoNetClassifier),
+    "protonet-per-task": lambda: tiny(ProtoNetClassifier, label_space="per_task"),
+    "ridge-classifier": lambda: tiny(RidgeHeadClassifier),
+    "ridge": lambda: tiny(RidgeHeadRegressor),
+    "maml-classifier": lambda: tiny(MAMLClassifier),
+    "maml": lambda: tiny(MAMLRegressor),
+    "reptile": lambda: tiny(ReptileRegressor),
+    "hierarchical-classifier": HierarchicalClassifier,
+    "hierarchical": HierarchicalRegressor,
+}

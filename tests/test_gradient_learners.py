@@ -485,3 +485,18 @@ def test_reptile_in_evaluation_mode_is_plain():
     support, query = make_batches("regression")
     expected = learner.predict(learner.adapt(support), query)
     assert torch.equal(learner.episode(support, query), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Torch about itself
+@pytest.mark.parametrize("kind", ["linear", "norm"])
+@pytest.mark.parametrize("cls", [MAML, Reptile])
+def test_compiled_episode(cls, kind):
+    learner = make_learner(kind, cls=cls)
+    batches = make_batches("per_task")
+    results = []
+    for episode in (learner.episode, torch.compile(learner.episode)):
+        output = episode(*batches)
+        loss = output[output.isfinite()].square().sum()
+        results.append((output, gradients(loss, learner)))
+    torch.testing.assert_close(*results, **TOLERANCE)

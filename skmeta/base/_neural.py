@@ -105,12 +105,7 @@ class NeuralMetaEstimator(MetaEstimator):
                 )
         else:
             self._y_mean = float(table.y.mean())
-            with np.errstate(over="ignore"):
-                self._y_scale = float(table.y.std()) or 1.0
-            if not np.isfinite(self._y_scale):
-                raise ValueError(
-                    "y is too large for its variance to be finite; scale it."
-                )
+            self._y_scale = float(table.y.std()) or 1.0
 
     def _sampler(self, table):
         ways = self.n_ways if self._is_classifier else 1
@@ -154,6 +149,7 @@ class NeuralMetaEstimator(MetaEstimator):
             sampler.dtype = row_dtype(
                 torch.from_numpy(sampler.table.X[:0]), net.module_.modules()
             )
+            net.module_.n_diverged = 0
             with report_progress(self, net):
                 net.partial_fit(dataset, y=None)
         episode = net.module_
@@ -178,7 +174,7 @@ class NeuralMetaEstimator(MetaEstimator):
             self.augment,
             self.chunk_size,
         )
-        return episodic(net, factory, len(dataset), self._n_episode_classes)
+        return episodic(net, factory, self._n_episode_classes)
 
     def _frozen_learner(self, learner):
         """A copy for adapting and predicting: float64 on the CPU, as it is elsewhere.
@@ -191,7 +187,7 @@ class NeuralMetaEstimator(MetaEstimator):
 
     @property
     def history_(self):
-        """The record that skorch keeps of meta-training: losses and seconds of every epoch."""
+        """What skorch records of meta-training: losses and seconds of every epoch."""
         return self.net_.history
 
     # ------------------------------------------------------------ adapting, predicting
@@ -369,7 +365,7 @@ class NeuralMetaEstimator(MetaEstimator):
         )
         with seeded(0, net.device):
             n_classes = origin._n_episode_classes
-            self.net_ = episodic(net, factory, len(sample), n_classes).initialize()
+            self.net_ = episodic(net, factory, n_classes).initialize()
         weights = {k: torch.from_numpy(v.copy()) for k, v in saved["weights"].items()}
         self.net_.module_.load_state_dict(weights)
         self.net_.history_ = type(self.net_.history)(saved["history"])
@@ -377,11 +373,25 @@ class NeuralMetaEstimator(MetaEstimator):
 
 
 def _stack(parts, places):
-    """States of all pieces in the order of the tasks."""
+    """States of all pieces in the order of the tasks, padded to one shape."""
     back = np.argsort(places, kind="stable")
-    if len(parts) == 1:
-        return {k: v[back] for k, v in parts[0].items()}
-    return {k: np.concatenate([p[k] for p in parts])[back] for k in parts[0]}
+    return {
+        name: np.concatenate(_same_shape([part[name] for part in parts]))[back]
+        for name in parts[0]
+    }
+
+
+def _same_shape(arrays):
+    """Zeros in place of the rows of a state that small tasks do not have."""
+    widest = np.max([a.shape[1:] for a in arrays], axis=0) if len(arrays) > 1 else ()
+    return [
+        a
+        if a.shape[1:] == tuple(widest) or len(arrays) == 1
+        else np.pad(
+            a, [(0, 0), *((0, w - n) for w, n in zip(widest, a.shape[1:], strict=True))]
+        )
+        for a in arrays
+    ]
 
 
 def _rows_of(table, tasks):

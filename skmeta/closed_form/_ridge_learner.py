@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from ..outer_loop import Learner, TaskState, one_hot
 from ..tasks._batch import TaskBatch
 
+#: The regularisation ranges over decades, so it is learned faster than weights are.
+_ALPHA_GAIN = 5.0
+
 
 class RidgeHead(Learner):
     """Ridge regression on learned features, solved exactly inside each episode.
@@ -38,7 +41,7 @@ class RidgeHead(Learner):
     ):
         super().__init__(backbone)
         self.classifier = classifier
-        self.log_alpha = nn.Parameter(torch.zeros(()))
+        self.log_alpha = nn.Parameter(torch.tensor(-2.0 / _ALPHA_GAIN))
         self.prior: nn.Parameter | None = None
         if n_classes is not None or not classifier:
             width = n_classes if n_classes is not None else 1
@@ -52,26 +55,26 @@ class RidgeHead(Learner):
     def adapt(self, support: TaskBatch) -> TaskState:
         """Weights ``(n_tasks, n_features + 1, n_outputs)`` of every task.
 
-        For regression also the Cholesky factor of their posterior precision, in units
-        of that of the noise.
+        For regression also a basis ``(n_tasks, at most n_features + 1, n_features +
+        1)`` of what the support has told of them, ``B' B = I - alpha S`` for a
+        posterior covariance of ``S`` times the noise.
         """
         features = self._features(support)
         targets = self._targets(support, features)
         if self.prior is not None:
             present = support.weights.to(features.dtype).unsqueeze(-1)
             targets = targets - present * (features @ self.prior)
-        alpha = self.log_alpha.exp()
-        factor = None
-        # The factor is needed for standard deviations alone, never in training.
-        if features.shape[1] < features.shape[2] and (self.classifier or self.training):
-            weights = _solve_rows(features, targets, alpha)
-        else:
-            weights, factor = _solve_features(features, targets, alpha)
+        alpha = self.alpha
+        few = features.shape[1] < features.shape[2]
+        solve = _solve_rows if few else _solve_features
+        # The basis is needed for standard deviations alone, never in training.
+        probabilistic = not (self.classifier or self.training)
+        weights, basis = solve(features, targets, alpha, probabilistic)
         if self.prior is not None:
             weights = weights + self.prior
         state = {"weights": weights}
-        if not self.classifier and factor is not None:
-            state["factor"] = factor
+        if basis is not None:
+            state["basis"] = basis
         if support.class_mask is not None:
             state["exists"] = support.class_mask.to(weights.dtype)
         return state
@@ -88,9 +91,15 @@ class RidgeHead(Learner):
 
     def leverage(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Posterior variance of the mean of each row over that of the noise."""
-        features = self._features(query).transpose(1, 2)
-        solved = torch.linalg.solve_triangular(state["factor"], features, upper=False)
-        return solved.square().sum(dim=1)
+        features = self._features(query)
+        told = features @ state["basis"].transpose(1, 2)
+        left = features.square().sum(-1) - told.square().sum(-1)
+        return left.clamp(min=0) / self.alpha
+
+    @property
+    def alpha(self) -> Tensor:
+        """Noise variance over the prior variance of a weight."""
+        return (_ALPHA_GAIN * self.log_alpha).exp()
 
     def _features(self, batch: TaskBatch) -> Tensor:
         """Features and a constant; rows of padding are zero throughout."""
@@ -109,20 +118,36 @@ class RidgeHead(Learner):
         )
 
 
-def _solve_features(features: Tensor, targets: Tensor, alpha: Tensor):
-    """Ridge weights by the normal equations, and their Cholesky factor."""
+Solved = tuple[Tensor, Tensor | None]
+
+
+def _solve_features(
+    features: Tensor, targets: Tensor, alpha: Tensor, probabilistic: bool
+) -> Solved:
+    """Ridge weights by the normal equations, and the basis where it is asked for."""
     eye = torch.eye(features.shape[2], dtype=features.dtype, device=features.device)
-    gram = features.transpose(1, 2) @ features + alpha * eye
-    factor = _cholesky(gram)
-    return torch.cholesky_solve(features.transpose(1, 2) @ targets, factor), factor
+    gram = features.transpose(1, 2) @ features
+    factor = _cholesky(gram + alpha * eye)
+    weights = torch.cholesky_solve(features.transpose(1, 2) @ targets, factor)
+    if not probabilistic:
+        return weights, None
+    values, vectors = torch.linalg.eigh(gram)
+    values = values.clamp(min=0)
+    share = (values / (values + alpha)).sqrt()
+    return weights, (vectors * share.unsqueeze(1)).transpose(1, 2)
 
 
-def _solve_rows(features: Tensor, targets: Tensor, alpha: Tensor) -> Tensor:
-    """The same weights by the rows: smaller where support is (Woodbury)."""
+def _solve_rows(
+    features: Tensor, targets: Tensor, alpha: Tensor, probabilistic: bool
+) -> Solved:
+    """The same by the rows: much less to do where support is small (Woodbury)."""
     eye = torch.eye(features.shape[1], dtype=features.dtype, device=features.device)
-    kernel = features @ features.transpose(1, 2) + alpha * eye
-    factor = _cholesky(kernel)
-    return features.transpose(1, 2) @ torch.cholesky_solve(targets, factor)
+    kernel = features @ features.transpose(1, 2)
+    factor = _cholesky(kernel + alpha * eye)
+    weights = features.transpose(1, 2) @ torch.cholesky_solve(targets, factor)
+    if not probabilistic:
+        return weights, None
+    return weights, torch.linalg.solve_triangular(factor, features, upper=False)
 
 
 def _cholesky(matrices: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-
 from threadpoolctl import threadpool_limits
 
 from ..base._checks import warn_single_task
@@ -36,6 +35,7 @@ class HierarchicalMixin:
         """Design rows of training rows, and everything that new rows need."""
         warn_single_task(table)
         X, self.base_estimator_ = _flat(table.X), None
+        self._n_base = 0
         if self.base_estimator is not None:
             pooled, self.base_estimator_ = out_of_fold_predictions(
                 self.base_estimator,
@@ -47,6 +47,7 @@ class HierarchicalMixin:
                 classes=classes,
             )
             X = np.hstack([X, pooled])
+            self._n_base = pooled.shape[1]
         indices = None if classes is None else np.arange(len(classes))
         self._design, features = fit_design(X, table.y, table.codes, classes=indices)
         return features

@@ -133,6 +133,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
             training.n_tasks,
             len(self.classes_),
             self.covariance,
+            n_base=self._n_base,
         )
         self._training = training
         return summary

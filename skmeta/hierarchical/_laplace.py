@@ -39,6 +39,9 @@ class LogisticPrior:
         Lower bound of the log marginal likelihood of the training tasks.
     n_iter : int
         Updates of the bound.
+    row_weight : float
+        How much a support row counts; less than one where rows resemble each other
+        more than the model says.
     """
 
     mean: np.ndarray
@@ -48,6 +51,7 @@ class LogisticPrior:
     covariance: str
     log_evidence: float
     n_iter: int
+    row_weight: float = 1.0
 
 
 def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -98,23 +102,23 @@ def logistic_posterior(
         posterior precision in the coordinates of ``prior.factor``.
     """
     target = indicators(labels, n_classes)
-    latent, chol = newton(prior.mean, prior.factor, features, target, codes, n_tasks)
-    return {"mean": prior.mean + latent @ prior.factor.T, "chol": chol}
+    mean = np.broadcast_to(prior.mean, (n_tasks, *prior.mean.shape))
+    weight = np.full(len(codes), prior.row_weight)
+    latent, chol = newton(mean, prior.factor, features, target, codes, weight)
+    return {"mean": mean + latent @ prior.factor.T, "chol": chol}
 
 
-def newton(mean, factor, features, target, codes, n_tasks, start=None, tolerance=1e-8):
+def newton(mean, factor, features, target, codes, weight, tolerance=1e-8):
     """Most probable latent weights of all tasks, and roots of their precisions.
 
     Parameters
     ----------
-    mean, factor : ndarray
-        As in `LogisticPrior`.
-    features, target, codes : ndarray
-        Rows, `indicators` of their classes and their tasks.
-    n_tasks : int
-        Number of tasks.
-    start : ndarray of shape (n_tasks, n_columns, rank), default=None
-        Where to start from; zero by default.
+    mean : ndarray of shape (n_tasks, n_columns, n_features)
+        Prior means.
+    factor : ndarray of shape (n_features, rank)
+        Square root of the prior covariance.
+    features, target, codes, weight : ndarray
+        Rows, `indicators` of their classes, their tasks, their weights.
     tolerance : float, default=1e-8
         Largest entry of the gradient of the log posterior at the end.
 
@@ -123,17 +127,17 @@ def newton(mean, factor, features, target, codes, n_tasks, start=None, tolerance
     latent : ndarray of shape (n_tasks, n_columns, rank)
     chol : ndarray of shape (n_tasks, n_columns, rank, rank)
     """
-    n_columns, rank = len(mean), factor.shape[1]
-    latent = np.zeros((n_tasks, n_columns, rank)) if start is None else start.copy()
+    n_tasks, n_columns, _ = mean.shape
+    rank = factor.shape[1]
+    latent = np.zeros((n_tasks, n_columns, rank))
     chol = np.broadcast_to(np.eye(rank), (n_tasks, n_columns, rank, rank)).copy()
     if not rank:
         return latent, chol
-    empty = np.bincount(codes, minlength=n_tasks) == 0
-    latent[empty] = 0.0
-    width = len(mean.T) + n_columns * (rank + 2)
+    width = features.shape[1] + n_columns * (rank + 2)
     for tasks, rows, mask in padded_blocks(codes, n_tasks, width):
         block = features[rows]
-        problem = _Block(block @ factor, block @ mean.T, target[rows], mask)
+        offset = np.matmul(block, mean[tasks].swapaxes(1, 2))
+        problem = _Block(block @ factor, offset, target[rows], mask * weight[rows])
         latent[tasks] = problem.solve(latent[tasks], tolerance)
         chol[tasks] = problem.root(latent[tasks])
     return latent, chol
@@ -146,10 +150,10 @@ class _Block:
     Z: np.ndarray
     offset: np.ndarray
     target: np.ndarray
-    mask: np.ndarray
+    weight: np.ndarray
 
     def __getitem__(self, tasks):
-        fields = self.Z, self.offset, self.target, self.mask
+        fields = self.Z, self.offset, self.target, self.weight
         return _Block(*(field[tasks] for field in fields))
 
     def logits(self, latent):
@@ -157,11 +161,11 @@ class _Block:
 
     def value(self, latent):
         likelihood = log_likelihood(self.logits(latent), self.target)
-        return (likelihood * self.mask).sum(1) - 0.5 * np.square(latent).sum((1, 2))
+        return (likelihood * self.weight).sum(1) - 0.5 * np.square(latent).sum((1, 2))
 
     def hessian(self, p):
-        weight = curvature(p) * self.mask[..., None]
-        scaled = self.Z[:, None] * weight.transpose(0, 2, 1)[..., None]
+        curve = curvature(p) * self.weight[..., None]
+        scaled = self.Z[:, None] * curve.transpose(0, 2, 1)[..., None]
         hessian = np.matmul(scaled.swapaxes(2, 3), self.Z[:, None])
         hessian[..., np.arange(hessian.shape[-1]), np.arange(hessian.shape[-1])] += 1.0
         return hessian
@@ -171,7 +175,7 @@ class _Block:
         return np.linalg.cholesky(self.hessian(expit(self.logits(latent))))
 
     def gradient(self, latent, p):
-        residual = (self.target - p) * self.mask[..., None]
+        residual = (self.target - p) * self.weight[..., None]
         return np.matmul(residual.swapaxes(1, 2), self.Z) - latent
 
     def solve(self, latent, tolerance, max_iter=200):

@@ -49,12 +49,27 @@ def default_ridge_groups(n_features: int, n_base: int = 0) -> np.ndarray:
     return groups
 
 
-def ridge_vector(slope_variances: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Prior precision of the shared mean from the variance of each ridge group."""
-    return np.r_[FLAT_RIDGE, 1 / np.asarray(slope_variances)][groups]
+def ridge_vector(
+    slope_variances: np.ndarray, groups: np.ndarray, variances: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Prior precision of the shared mean.
+
+    Parameters
+    ----------
+    slope_variances : ndarray of shape (n_groups,)
+        Variance of the mean slopes of every ridge group.
+    groups : ndarray of shape (n_features,)
+        Ridge group of every feature; 0 is left free.
+    variances : ndarray of shape (n_features,), default=0
+        Variances between tasks. A slope that differs between tasks is expected to
+        have a mean of the same size: shrunk as hard as the many that do not matter,
+        it would reappear as a difference between tasks.
+    """
+    spread = np.r_[0.0, slope_variances][groups] + variances
+    return np.where(groups == 0, FLAT_RIDGE, 1 / np.where(groups == 0, 1.0, spread))
 
 
-def summed_evidence(parts, factor, noise, ridge, groups):
+def summed_evidence(parts, factor, noise, ridge):
     """Evidence of sets of tasks that share variances but not a mean.
 
     Returns
@@ -62,18 +77,15 @@ def summed_evidence(parts, factor, noise, ridge, groups):
     value : float
     d_cov : ndarray of shape (n_features, n_features)
     d_noise : float
-    moments : ndarray of shape (n_groups,)
-        Mean square of the mean slopes of every ridge group under their posterior.
+    squares : ndarray of shape (n_features,)
+        Expected squares of the means under their posteriors, averaged over parts.
     """
     results = [evidence(s, factor, noise, ridge) for s in parts]
-    squares = sum(r.mean**2 + np.diagonal(r.mean_cov) for r in results)
-    sizes = np.bincount(groups)[1:]
-    moments = np.bincount(groups, squares)[1:] / (sizes * len(parts))
     return (
         sum(r.value for r in results),
         sum(r.d_cov for r in results),
         sum(r.d_noise for r in results),
-        moments,
+        sum(r.mean**2 + np.diagonal(r.mean_cov) for r in results) / len(results),
     )
 
 
@@ -138,21 +150,24 @@ class Problem:
         factor[self.mask] = theta[: self.n_free]
         noise = self.fixed_noise or NOISE_FLOOR + np.exp(theta[self.n_free])
         slopes = np.exp(theta[self.n_free + 1 :])
-        return factor, noise, ridge_vector(slopes, self.groups)
+        variances = np.square(factor).sum(1)
+        return factor, noise, ridge_vector(slopes, self.groups, variances)
 
     def __call__(self, theta):
         """Value and gradient, per row so that tolerances mean the same everywhere."""
         n_free = self.n_free
         factor, noise, ridge = self.unpack(theta)
-        value, d_cov, d_noise, moments = summed_evidence(
-            self.parts, factor, noise, ridge, self.groups
+        value, d_cov, d_noise, squares = summed_evidence(
+            self.parts, factor, noise, ridge
         )
-        sizes = np.bincount(self.groups)[1:] * len(self.parts)
-        d_factor = 2 * d_cov @ factor
+        d_spread = 0.5 * len(self.parts) * ridge * (ridge * squares - 1)
+        d_spread[self.groups == 0] = 0.0
+        d_factor = 2 * (d_cov @ factor + d_spread[:, None] * factor)
+        d_slopes = np.bincount(self.groups, d_spread)[1:]
         gradient = np.r_[
             np.zeros(n_free),
             0 if self.fixed_noise else d_noise * np.exp(theta[n_free]),
-            0.5 * sizes * (moments * np.exp(-theta[n_free + 1 :]) - 1),
+            d_slopes * np.exp(theta[n_free + 1 :]),
         ]
         # Weak enough to be outweighed by a handful of rows, these only decide where
         # the data decide nothing: small variances, a bounded ridge.
@@ -224,15 +239,13 @@ def expectation_maximisation(
     noise, trace = fixed_noise or 0.5, []
     slope_variances = np.full(groups.max(), 1.0 / p)
     for _ in range(n_steps):
-        value, d_cov, d_noise, moments = summed_evidence(
-            parts,
-            np.linalg.cholesky(cov),
-            noise,
-            ridge_vector(slope_variances, groups),
-            groups,
+        ridge = ridge_vector(slope_variances, groups)
+        value, d_cov, d_noise, squares = summed_evidence(
+            parts, np.linalg.cholesky(cov), noise, ridge
         )
         trace.append(value)
-        slope_variances = np.maximum(moments, 1e-8)
+        means = np.bincount(groups, squares)[1:] / np.bincount(groups)[1:]
+        slope_variances = np.maximum(means, 1e-8)
         cov = positive(cov + cov @ (2 * d_cov) @ cov / n_tasks)
         if fixed_noise is None:
             noise = max(noise + 2 * noise**2 * d_noise / n_rows, 2 * NOISE_FLOOR)

@@ -20,7 +20,7 @@ COVARIANCES = ("auto", "none", "intercept", "diagonal", "low_rank", "full")
 # Above so many features correlations are left out (a full covariance, any covariance):
 # they cost much time, and with the usual number of tasks they are not identified.
 _MAX_FULL, _MAX_CORRELATED = 16, 32
-# Tasks times cubed features for one evaluation of the marginal likelihood, about 0.05 s.
+# Tasks times cubed features for one evaluation of the marginal likelihood: 0.05 s.
 _BUDGET = 3e7
 
 

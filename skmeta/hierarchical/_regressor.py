@@ -112,7 +112,9 @@ class HierarchicalRegressor(
             summary = self._statistics(features, table)
             self._training = None
         training = self._joined_training(summary)
-        self.prior_ = fit_prior(training.statistics, self.covariance)
+        self.prior_ = fit_prior(
+            training.statistics, self.covariance, n_base=self._n_base
+        )
         self._training = training
         return self._summarize(table) if resume else training
 

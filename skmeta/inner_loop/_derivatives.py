@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._curves import Curve
-from ._layers import Affine
+from ._layers import Affine, add_product
 from ._objective import Objective
 
 Stack = Sequence[Affine | Curve]
@@ -85,9 +85,7 @@ def descended(
             continue
         if layer.weight in parameters:
             start = parameters[layer.weight]
-            moved[layer.weight] = torch.baddbmm(
-                start, delta.transpose(1, 2), rows, alpha=-rate
-            )
+            moved[layer.weight] = add_product(start, delta.transpose(1, 2), rows, -rate)
         if layer.bias is not None and layer.bias in parameters:
             start = parameters[layer.bias]
             moved[layer.bias] = torch.sub(start, delta.sum(1), alpha=rate)
@@ -145,7 +143,7 @@ def subtract_hessian_product(
         if place > 0 or wants_rows:
             moving = torch.bmm(arrived, parameters[layer.weight])
             if layer.weight in direction:
-                moving = torch.baddbmm(moving, second, direction[layer.weight])
+                moving = add_product(moving, second, direction[layer.weight])
         _subtract_outer(totals, layer, arrived, second, first, along, scale)
     return moving
 
@@ -176,9 +174,9 @@ def _push_affine(
     if layer.bias is not None and layer.bias in direction:
         out = direction[layer.bias].unsqueeze(1)
     if layer.weight in direction:
-        out = _add_product(out, rows, direction[layer.weight].transpose(1, 2))
+        out = _add_or_start(out, rows, direction[layer.weight].transpose(1, 2))
     if along is not None:
-        out = _add_product(out, along, parameters[layer.weight].transpose(1, 2))
+        out = _add_or_start(out, along, parameters[layer.weight].transpose(1, 2))
     return out
 
 
@@ -205,13 +203,13 @@ def _subtract_outer(
 def _subtract(
     totals: dict[str, Tensor], name: str, left: Tensor, right: Tensor, scale: float
 ) -> None:
-    if name in totals:
-        totals[name].baddbmm_(left, right, alpha=-scale)
-    else:
+    if name not in totals:
         totals[name] = torch.bmm(left, right) * -scale
+    elif torch.compiler.is_compiling():
+        totals[name] = add_product(totals[name], left, right, -scale)
+    else:
+        totals[name].baddbmm_(left, right, alpha=-scale)
 
 
-def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    if total is None:
-        return torch.bmm(left, right)
-    return torch.baddbmm(total, left, right)
+def _add_or_start(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    return torch.bmm(left, right) if total is None else add_product(total, left, right)

@@ -51,7 +51,7 @@ class Affine:
         if bias is None:
             out = torch.bmm(rows, weight.transpose(1, 2))
         else:
-            out = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
+            out = add_product(bias.unsqueeze(1), rows, weight.transpose(1, 2))
         return out.view(*X.shape[:-1], weight.shape[1])
 
 
@@ -95,6 +95,16 @@ class Flatten:
 
 
 Layer = Affine | Elementwise | Norm | Flatten
+
+
+def add_product(
+    start: Tensor, left: Tensor, right: Tensor, scale: float = 1.0
+) -> Tensor:
+    """``start + scale * left @ right`` for each task."""
+    if torch.compiler.is_compiling():
+        # The compiler merges the sum with what comes before and after it.
+        return start + scale * torch.bmm(left, right)
+    return torch.baddbmm(start, left, right, alpha=scale)
 
 
 def _as_rows(parameter: Tensor, ndim: int) -> Tensor:

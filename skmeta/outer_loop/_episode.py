@@ -67,13 +67,16 @@ class Episode(nn.Module):
         keep = _finite_tasks(output)
         if bool(keep.all()):
             return output
-        self.n_diverged += int((~keep).sum())
+        if self.training:
+            self.n_diverged += int((~keep).sum())
         if not keep.any():
             return torch.zeros_like(output.detach()).requires_grad_()
         index = keep.nonzero().squeeze(1)
         kept = self._predict(support.take(index), query.take(index))
         # The criterion averages over all rows: make the mean that of the kept ones.
         share = len(index) / len(keep)
+        if query.mask is not None:
+            share = int(query.mask[keep].sum()) / int(query.mask.sum())
         kept = kept.detach() + (kept - kept.detach()) / share
         return torch.zeros_like(output.detach()).index_copy(0, index, kept)
 

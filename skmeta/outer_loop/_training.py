@@ -54,7 +54,21 @@ def as_net(estimator, default, criterion) -> NeuralNet:
     )
 
 
-def episodic(net: NeuralNet, factory, n_units: int, n_classes=None) -> NeuralNet:
+class TaskSplit(ValidSplit):
+    """Splits tasks: without strata, since labels are those of rows.
+
+    Fewer tasks than an episode needs on either side are not split.
+    """
+
+    def __call__(self, dataset, y=None, groups=None):
+        """Training and validation tasks, or None for the latter."""
+        folds = self.cv if isinstance(self.cv, int) else 2
+        if len(dataset) < 2 * folds:
+            return dataset, None
+        return super().__call__(dataset, y, groups)
+
+
+def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     """Let `net` train episodes built by `factory`, everything else unchanged.
 
     Parameters
@@ -63,8 +77,6 @@ def episodic(net: NeuralNet, factory, n_units: int, n_classes=None) -> NeuralNet
         Not initialised; changed in place.
     factory : EpisodeFactory
         Its new module.
-    n_units : int
-        Number of tasks, or of classes of a pool, that a validation split divides.
     n_classes : int, default=None
         Classes of an episode at the most; None for regression.
 
@@ -80,14 +92,7 @@ def episodic(net: NeuralNet, factory, n_units: int, n_classes=None) -> NeuralNet
     }
     split = net.train_split
     if isinstance(split, ValidSplit):
-        folds = split.cv if isinstance(split.cv, int) else 2
-        # Stratifying needs labels of rows; what is split here are tasks. Fewer
-        # tasks than an episode needs on either side cannot be split at all.
-        changes["train_split"] = (
-            ValidSplit(split.cv, random_state=split.random_state)
-            if n_units >= 2 * folds
-            else None
-        )
+        changes["train_split"] = TaskSplit(split.cv, random_state=split.random_state)
     if net.criterion is nn.NLLLoss:  # learners give logits, not log-probabilities
         changes["criterion"] = nn.CrossEntropyLoss
     if getattr(net, "classes", 0) is None and n_classes is not None:

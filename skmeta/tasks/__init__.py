@@ -1,7 +1,7 @@
 """Tasks: how data come in, and how episodes are drawn from them."""
 
 from ._batch import TaskBatch
-from ._door import is_task_list, read_rows, read_tasks
+from ._door import drop_group_column, is_task_list, read_rows, read_tasks
 from ._lift import PerTask
 from ._table import TaskTable
 from ._task import Task
@@ -11,6 +11,7 @@ __all__ = [
     "Task",
     "TaskBatch",
     "TaskTable",
+    "drop_group_column",
     "is_task_list",
     "read_rows",
     "read_tasks",

@@ -17,6 +17,9 @@ from sklearn.utils.validation import (
 
 from ._table import TaskTable, label_kind, ranges, table_from_codes
 
+#: Numbers beyond it overflow when they are squared, and become NaN later.
+LARGEST = 1e150
+
 
 def is_task_list(X) -> bool:
     """Whether ``X`` is a collection of ``(X, y)`` pairs.
@@ -227,6 +230,13 @@ def split_group_column(X, groups, group_column):
     return np.delete(X, group_column, axis=1), X[:, group_column]
 
 
+def drop_group_column(X, group_column, n_features):
+    """Rows without the task ids that travel inside `X`, if they do."""
+    if group_column is None or np.shape(X)[1] == n_features:
+        return X
+    return split_group_column(X, None, group_column)[0]
+
+
 def _pop_column(frame, group_column):
     name = group_column
     n_columns = len(frame.columns)
@@ -262,6 +272,8 @@ def _factorize(groups, n_rows):
     """Codes and ids; ids are sorted, so that the order of tasks does not matter."""
     if groups is None:
         return np.zeros(n_rows, dtype=np.intp), [None]
+    if isinstance(groups, list) and any(isinstance(task, tuple) for task in groups):
+        groups = _objects(groups)
     groups = _as_labels(groups)
     if groups.ndim == 2 and groups.shape[1] == 1:
         groups = groups.ravel()
@@ -299,7 +311,13 @@ def _as_labels(values):
         and isinstance(values, (list, tuple))
         and not all(isinstance(value, (str, bytes)) for value in values)
     ):
-        return np.asarray(values, dtype=object)
+        return _objects(values)
+    return array
+
+
+def _objects(values):
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
     return array
 
 
@@ -344,16 +362,17 @@ def _checked(estimator, X, y, reset, classifier):
     y = _to_numpy(y)
     X, y = validate_data(estimator, X, y, y_numeric=not classifier, **params)
     X = _numbers(X, "X")
+    if _is_missing(y).any():  # sklearn takes None among objects
+        raise ValueError("Input y contains NaN or None.")
     if not classifier:
         return X, _numbers(y, "y").astype(np.float64)
-    if _is_missing(y).any():
-        raise ValueError("Input y contains a missing label (None or NaN).")
     if y.dtype.kind == "O" and len({isinstance(label, str) for label in y}) > 1:
         raise TypeError(
-            "Labels of different types cannot be compared: y has both "
-            "strings and others."
+            "y has both strings and other labels; labels of different types cannot be "
+            "compared."
         )
-    check_classification_targets(y)
+    # Each label thrice: sklearn takes few rows per class for a regression problem.
+    check_classification_targets(np.tile(np.unique(y), 3))
     return X, np.array(y)
 
 
@@ -361,11 +380,15 @@ def _numbers(values, name):
     """Real numbers of a type that Torch has."""
     if values.dtype.kind == "O":
         values = values.astype(np.float64)
+        if not np.isfinite(values).all():  # None was no NaN before
+            raise ValueError(f"Input {name} contains NaN or infinity.")
     if values.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} has dtype {values.dtype}, but real numbers are needed; convert "
             "strings, dates and durations first."
         )
+    if values.size and max(values.max(), -float(values.min())) > LARGEST:
+        raise ValueError(f"{name} contains values too large to be squared; scale it.")
     native = values.dtype.newbyteorder("=")
     return values.astype(np.float64 if native.itemsize > 8 else native, copy=False)
 
@@ -391,7 +414,9 @@ def _locate(X, y, codes, ids, names, rows, classifier):
         if values.ndim == 0 or len(values) != len(codes):
             continue
         is_label = name == "y" and classifier
-        bad = _is_missing(values.ravel()) if is_label else ~_finite(values)
+        bad = ~_finite(values)
+        if is_label and values.dtype.kind not in "fc":
+            bad = _is_missing(values.ravel())
         if not bad.any():
             continue
         row, *column = (int(i[0]) for i in np.nonzero(bad))
@@ -408,7 +433,7 @@ def _locate(X, y, codes, ids, names, rows, classifier):
 def _finite(values):
     kind = values.dtype.kind
     if kind == "f":
-        return np.isfinite(values)
+        return np.abs(values) <= LARGEST
     if kind == "c":
         return np.isfinite(values) & (values.imag == 0)
     if kind in "biu":
