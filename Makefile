@@ -13,7 +13,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-quickstart: $(VENV)/.stamp-plot  ## learn from some digits, adapt to unseen ones
+quickstart: $(VENV)/.stamp-examples  ## learn from some digits, adapt to unseen ones
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.stamp-test  ## tests and doctests

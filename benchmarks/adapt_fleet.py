@@ -1,6 +1,6 @@
 """Seconds to adapt to 10,000 new ten-row tasks in one call, and to predict them.
 
-    python benchmarks/adapt_fleet.py
+python benchmarks/adapt_fleet.py
 """
 
 import statistics

@@ -16,9 +16,9 @@ import time
 import numpy as np
 import torch
 from _ledger import record, shared_data
+from sklearn.neighbors import NearestCentroid
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
-from sklearn.neighbors import NearestCentroid
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
@@ -57,9 +57,7 @@ def protonet(width, n_ways, n_steps, halve_every, lr, seed):
         batch_size=1,
         train_split=None,
         callbacks=[
-            LRScheduler(
-                StepLR, step_size=halve_every, gamma=0.5, step_every="batch"
-            )
+            LRScheduler(StepLR, step_size=halve_every, gamma=0.5, step_every="batch")
         ],
     )
     return ProtoNetClassifier(
@@ -112,9 +110,7 @@ def check_rule(meta, X, y):
     """The public verbs give what `centroid_accuracy` computes from features."""
     few = freeze(meta)
     features = embed(meta, X)
-    pairs = zip(
-        episodes(X, y, 5, 1, 3), episodes(features, y, 5, 1, 3), strict=True
-    )
+    pairs = zip(episodes(X, y, 5, 1, 3), episodes(features, y, 5, 1, 3), strict=True)
     for (Xs, ys, Xq, yq), (Fs, fs, Fq, fq) in pairs:
         few.fit(Xs.numpy(), ys.numpy())
         rule = NearestCentroid().fit(Fs.numpy(), fs.numpy())

@@ -15,10 +15,10 @@ import time
 import numpy as np
 import torch
 from _ledger import record
-from skorch import NeuralNet
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.metrics import mean_squared_error
+from skorch import NeuralNet
 from torch import nn
 
 from skmeta import MAMLRegressor, ReptileRegressor, RidgeHeadRegressor

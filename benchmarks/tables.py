@@ -1,6 +1,6 @@
 """Write the tables of README.md from benchmarks/results.
 
-    python benchmarks/tables.py
+python benchmarks/tables.py
 """
 
 import json
@@ -20,31 +20,34 @@ def table(header, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+LABELS = {
+    "protonet": "`ProtoNetClassifier`, Conv4 width 32",
+    "protonet_long": "`ProtoNetClassifier`, Conv4 width 64",
+}
+
+
 def omniglot():
-    settings = ["5w1s", "5w5s", "20w1s", "20w5s"]
-    rows, pixels, published = [], None, None
-    for name in ("protonet", "protonet_long", "maml", "maml_first_order"):
-        entry = load(f"omniglot_{name}")
-        if entry is None:
-            continue
-        cells = [
-            f"{entry['results'][s]['accuracy']:.1f} ± {entry['results'][s]['interval']:.1f}"
-            for s in settings
-            if s in entry["results"]
-        ]
-        cells += ["-"] * (len(settings) - len(cells))
-        label = f"{entry['label']}, {entry['cpu_seconds'] / 60:.0f} CPU-minutes"
-        rows.append([label, *cells])
-        if name == "protonet":
-            pixels = [f"{entry['results'][s]['pixel_centroid']:.1f}" for s in settings]
-            published = [f"{entry['results'][s]['published']:.1f}" for s in settings]
-    if not rows:
+    entries = {name: load(f"omniglot_{name}") for name in LABELS}
+    entries = {name: entry for name, entry in entries.items() if entry}
+    if not entries:
         return ""
-    rows.append(["nearest class mean of raw pixels", *pixels])
-    rows.append(["published ProtoNet (Snell et al. 2017)", *published])
+    settings = ["5w1s", "5w5s", "20w1s", "20w5s"]
+    rows = []
+    for name, entry in entries.items():
+        cells = [entry["results"][s] for s in settings]
+        minutes = f"{entry['cpu_seconds'] / 60:.0f} CPU-minutes"
+        rows.append(
+            [f"{LABELS[name]}, {minutes}"]
+            + [f"{c['accuracy']:.1f} ± {c['interval']:.1f}" for c in cells]
+        )
+    for label, key in (
+        ("nearest class mean of raw pixels", "pixel_centroid"),
+        ("published, ProtoNet (Snell et al. 2017)", "published"),
+    ):
+        rows.append([label, *(f"{c[key]:.1f}" for c in cells)])
     return (
-        "**Omniglot**, held-out alphabets with rotations, accuracy in % over 1,000 "
-        "episodes\n\n" + table(["", *settings], rows)
+        "**Omniglot**, held-out alphabets with rotations: accuracy in %, mean and 95 % "
+        "interval over 1,000 episodes\n\n" + table(["", *settings], rows)
     )
 
 
@@ -61,21 +64,29 @@ def sinusoid():
     )
 
 
+TITLES = {
+    "rmse": "RMSE of query rows",
+    "accuracy": "accuracy of query rows",
+}
+
+
 def grouped():
+    """One row per method, one column per data set and number of support rows."""
     entry = load("grouped_tables")
-    return "" if entry is None else grouped_tables(entry)
-
-
-def grouped_tables(entry):
-    """One table per unit: the rows are methods, the columns data sets."""
+    if entry is None:
+        return ""
     parts = []
-    for title, problems in entry["tables"].items():
-        methods = list(dict.fromkeys(m for p in problems.values() for m in p))
-        rows = [
-            [m, *(f"{p[m]['mean']:.3f}" if m in p else "-" for p in problems.values())]
-            for m in methods
-        ]
-        parts.append(f"**{title}**\n\n" + table(["", *problems], rows))
+    for metric, title in TITLES.items():
+        rows = [row for row in entry["results"] if row["metric"] == metric]
+        columns = list(dict.fromkeys((r["data"], r["k"]) for r in rows))
+        cells = {(r["method"], r["data"], r["k"]): f"{r['mean']:.3f}" for r in rows}
+        methods = dict.fromkeys(r["method"] for r in rows)
+        body = [[m, *(cells.get((m, *c), "-") for c in columns)] for m in methods]
+        header = ["", *(f"{name}, k={k}" for name, k in columns)]
+        parts.append(
+            f"**New groups**, {title} after k rows of the group, mean of "
+            f"{len(rows[0]['seeds'])} splits\n\n" + table(header, body)
+        )
     return "\n\n".join(parts)
 
 
@@ -88,8 +99,8 @@ def fleet():
         for name, row in entry["results"].items()
     ]
     return (
-        "**A fleet**: seconds to adapt to 10,000 new tasks of ten rows in one call, and "
-        "to predict 100,000 rows\n\n" + table(["", "adapt", "predict"], rows)
+        "**A fleet**: seconds to adapt to 10,000 new tasks of ten rows in one call, "
+        "and to predict 100,000 rows\n\n" + table(["", "adapt", "predict"], rows)
     )
 
 

@@ -201,6 +201,8 @@ def cell_cases():
     for name, (value, dtype, message) in cells.items():
         spoil = with_cell(value, dtype)
         for form, make in FORMS.items():
+            if "frame" in form and name not in ("NaN", "string"):
+                continue
             yield from cases(
                 f"{name} in X of a {form}",
                 [*FRESH, *KNOWN, *(() if "list" in form else PREDICT)],
@@ -441,7 +443,8 @@ def group_cases():
     }  # fmt: skip
     for name, spoil in missing.items():
         match = r"groups contains a missing task id \(NaN\) in row 3"
-        yield from cases(f"{name} in groups", ROWS, change(groups=spoil), match)
+        calls = ROWS if name == "NaN" else ("fit", "adapt", "predict")
+        yield from cases(f"{name} in groups", calls, change(groups=spoil), match)
     lengths = r"groups has \d+ entries, but X has \d+ rows"
     yield from cases("short groups", ROWS, change(groups=lambda g: g[:-1]), lengths)
     yield from cases("long groups", ROWS, change(groups=lambda g: [*g, "s0"]), lengths)
@@ -555,6 +558,11 @@ def label_cases():
         params={"label_space": "per_task"}, **options,
     )  # fmt: skip
     yield from cases(
+        "single rows with shared labels", [*FRESH, "again"],
+        change(groups=lambda g: np.arange(len(g))), "at least two rows",
+        params={"label_space": "shared"}, **options,
+    )  # fmt: skip
+    yield from cases(
         "pool of single rows", [*FRESH, "again"],
         lambda tasks: {"X": tasks[0][0], "y": np.arange(len(tasks[0][1]))},
         "at least two rows", applies=lambda e: is_classifier(e) and neural(e),
@@ -642,9 +650,7 @@ def parameter_cases():
                     v for v in values if not (param == "n_shots" and v is COUNTS[1])
                 ]
             for value in values:
-                # Meta-training that goes on keeps the module that it has.
-                built = param in ("estimator", "inner_lr")
-                calls = [*FRESH, "again", *(() if built else ["go on"])]
+                calls = [*FRESH, *(("again", "go on") if value is UNKNOWN else ())]
                 shown = "an object" if value is UNKNOWN else repr(value)
                 yield from cases(
                     f"{param}={shown}", calls, as_rows,
@@ -712,9 +718,10 @@ def fits(name):
     tasks = tasks_of(name)
     X, y, groups = to_long(tasks)
     one_label = np.zeros_like(y)
-    yield "one row", [*tasks, (X[:1], y[:1])], {}
-    yield "one label", [*tasks, (X[:4], one_label[:4])], {}
-    yield "single rows", [(X[i : i + 1], y[i : i + 1]) for i in range(len(X))], {}
+    odd = [(X[:4], one_label[:4]), (X[:1], y[:1])]
+    yield "one label, one row", [*tasks, *odd], {}
+    if not (is_classifier(new(name)) and neural(new(name))):
+        yield "single rows", [(X[i : i + 1], y[i : i + 1]) for i in range(len(X))], {}
     yield "fewer rows than asked", tasks, {"n_shots": 50, "n_queries": 50}
     yield "fewer classes than asked", tasks, {"n_ways": 50, "label_space": "per_task"}
     yield "a wide range", tasks, {"n_ways": (1, 9), "n_queries": (1, 30)}
@@ -722,14 +729,13 @@ def fits(name):
     yield "one column", [(X[:, :1], y) for X, y in tasks], {}
     yield "more columns than rows", [(np.tile(X, 30), y) for X, y in tasks], {}
     yield "booleans", [(X > 0, y) for X, y in tasks], {}
-    yield "bytes", [((99 + X).astype(np.uint8), y) for X, y in tasks], {}
     yield "numbers as objects", [(X.astype(object), y) for X, y in tasks], {}
-    for exponent in (-300, 6, 25, 140):
+    for exponent in (-300, 25, 140):
         large = [(X * 10.0**exponent, y) for X, y in tasks]
         yield f"scale 1e{exponent}", large, {}
     if not is_classifier(new(name)):
         yield "constant target", [(X, one_label[: len(X)]) for X, _ in tasks], {}
-        for exponent in (-300, 25, 140):
+        for exponent in (-300, 140):
             large = [(X, y * 10.0**exponent) for X, y in tasks]
             yield f"target 1e{exponent}", large, {}
 
@@ -766,7 +772,7 @@ def test_accepted_by_fit(name, tasks, params):
     try:
         model = quick(name, **params).fit(tasks)
         X = np.concatenate([X for X, _ in tasks])
-        for t in (0, len(tasks) - 1):
+        for t in (0, len(tasks) - 2, len(tasks) - 1):
             assert_finite(model, tasks[t][0], [t] * len(tasks[t][0]))
         if getattr(model, "label_space_", "shared") == "shared":
             assert_finite(model, X, ["never seen"] * len(X))
@@ -831,11 +837,10 @@ def test_accepted_by_adapt_with_labels_per_task(name, n_classes, n_rows):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_one_task_is_fitted_with_a_warning(name):
     X, y = tasks_of(name)[0]
-    for call in ("fit", "partial_fit"):
-        for arguments in ({"X": [(X, y)]}, {"X": X, "y": y}):
-            with pytest.warns(SingleTaskWarning, match="pass groups="):
-                model = getattr(quick(name), call)(**arguments)
-            assert_finite(model, X)
+    for call, arguments in (("fit", ([(X, y)],)), ("partial_fit", (X, y))):
+        with pytest.warns(SingleTaskWarning, match="pass groups="):
+            model = getattr(quick(name), call)(*arguments)
+        assert_finite(model, X)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -882,7 +887,8 @@ def test_labels_and_ids_of_any_kind(name):
 )
 def test_class_that_comes_later(name):
     X, y, groups = to_long(tasks_of(name))
-    model = quick(name).partial_fit(X, 2 * y, groups=groups, classes=[0, 1, 2])
+    model = quick(name, covariance="intercept")
+    model.partial_fit(X, 2 * y, groups=groups, classes=[0, 1, 2])
     assert_finite(model, X, groups)
     model.partial_fit(X, y, groups=groups).adapt(X[:3], [1, 1, 1])
     assert_finite(model, X)
@@ -898,11 +904,9 @@ def test_score_of_ragged_tasks(name):
     assert np.isfinite(model.score([*few, tasks[0]]))
 
 
-@pytest.mark.parametrize("name", [n for n in ESTIMATORS if neural(ESTIMATORS[n]())])
+@pytest.mark.parametrize("name", [n for n in PER_TASK if neural(ESTIMATORS[n]())])
 def test_every_episode_has_rows_to_be_judged(name):
     """Nearly all classes have one row: the mean loss of no row would be NaN."""
-    if name not in PER_TASK:
-        pytest.skip("no labels per task")
     rng = np.random.default_rng(0)
     tasks = [
         (rng.normal(size=(8, 3)), np.array([0, 0, *range(1, 7)])) for _ in range(3)

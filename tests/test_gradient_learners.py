@@ -488,7 +488,7 @@ def test_reptile_in_evaluation_mode_is_plain():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Torch about itself
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 @pytest.mark.parametrize("kind", ["linear", "norm"])
 @pytest.mark.parametrize("cls", [MAML, Reptile])
 def test_compiled_episode(cls, kind):

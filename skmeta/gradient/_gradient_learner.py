@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,14 +10,13 @@ from torch import Tensor, nn
 from ..inner_loop import (
     Affine,
     Curve,
-    Flatten,
-    Layer,
     Rates,
     TaskForward,
     as_stack,
     objective_of,
     sgd,
     stack_sgd,
+    takes_vectors,
     without_running_statistics,
 )
 from ..outer_loop import Learner, TaskState
@@ -234,10 +232,10 @@ class GradientLearner(Learner):
         layers = self._forward.layers
         if layers is None or self._forward.plan(support) != "batched":
             return None
-        stack = as_stack(layers)
-        if stack is None or not _has_flat_rows(layers, support.X):
+        if not takes_vectors(layers, support.X):
             return None
-        return [*(_prefixed(layer) for layer in stack), HEAD]
+        stack = as_stack(layers, BODY)
+        return None if stack is None else [*stack, HEAD]
 
     def _of_body(self, names: Sequence[str], n_tasks: int) -> dict[str, Tensor]:
         if not names:
@@ -289,18 +287,3 @@ def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _joined(states: Sequence[TaskState]) -> TaskState:
     return {name: torch.cat([state[name] for state in states]) for name in states[0]}
-
-
-def _prefixed(layer: Affine | Curve) -> Affine | Curve:
-    if isinstance(layer, Curve):
-        return layer
-    bias = None if layer.bias is None else BODY + layer.bias
-    return Affine(BODY + layer.weight, bias)
-
-
-def _has_flat_rows(layers: Sequence[Layer], X: Tensor) -> bool:
-    """Whether linear layers see one vector per row."""
-    if not X.is_floating_point():
-        return False
-    before = itertools.takewhile(lambda layer: not isinstance(layer, Affine), layers)
-    return X.ndim == 3 or any(isinstance(layer, Flatten) for layer in before)

@@ -108,6 +108,28 @@ def logistic_posterior(
     return {"mean": mean + latent @ prior.factor.T, "chol": chol}
 
 
+def training_logistic_posterior(
+    prior: LogisticPrior,
+    features: np.ndarray,
+    labels: np.ndarray,
+    codes: np.ndarray,
+    n_tasks: int,
+    n_classes: int,
+) -> State:
+    """Laplace posterior of tasks that the prior was fitted on.
+
+    Their rows are in the mean already, so they move the weights by the difference
+    between tasks only; conditioning afresh would count them twice. Precisions are
+    those of `logistic_posterior`. Parameters and result as there.
+    """
+    state = logistic_posterior(prior, features, labels, codes, n_tasks, n_classes)
+    mean = np.broadcast_to(prior.mean, (n_tasks, *prior.mean.shape))
+    target = indicators(labels, n_classes)
+    weight = np.full(len(codes), prior.row_weight)
+    latent, _ = newton(mean, prior.between, features, target, codes, weight)
+    return state | {"mean": mean + latent @ prior.between.T}
+
+
 def newton(mean, factor, features, target, codes, weight, tolerance=1e-8):
     """Most probable latent weights of all tasks, and roots of their precisions.
 

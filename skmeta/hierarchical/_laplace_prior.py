@@ -1,64 +1,27 @@
-"""Learning the prior over the weights of logistic tasks by a variational bound."""
+"""Learning the prior over the weights of logistic tasks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from scipy.special import log_expit
 
-from ._evidence import marginalise, shared_mean
-from ._gaussian import conditional
-from ._laplace import LogisticPrior, indicators, logistic_posterior, predict_proba
+from ._laplace import LogisticPrior, logistic_posterior, predict_proba
+from ._laplace_bound import LogisticData, bound_value, expand, moments, tighten
 from ._optimise import (
     Problem,
     default_ridge_groups,
     expectation_maximisation,
     initial_factor,
     maximise,
-    summed_evidence,
 )
 from ._prior import COVARIANCES, candidates, sampled_tasks, symmetric_root
-from ._statistics import Statistics, accumulate, padded_blocks
 
 # Directions of the prior of a new task with less than this share of the largest
 # variance are dropped: the state of a task grows with the square of their number.
 _TOLERANCE = 1e-3
 _SCALES, _ROW_WEIGHTS, _SHOTS = (0.5, 1.0), (0.1, 0.3, 1.0), (2, 5, 20)
 _N_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Rows in long format with their tasks and class indicators."""
-
-    features: np.ndarray
-    labels: np.ndarray
-    codes: np.ndarray
-    n_tasks: int
-    n_classes: int
-
-    @property
-    def target(self) -> np.ndarray:
-        return indicators(self.labels, self.n_classes)
-
-    def rows(self, tasks) -> np.ndarray:
-        """Mask of the rows of some tasks; None means all of them."""
-        chosen = np.full(self.n_tasks, tasks is None)
-        chosen[slice(0) if tasks is None else tasks] = True
-        return chosen[self.codes]
-
-    def take(self, tasks) -> _Data:
-        """Rows of some tasks, which are renumbered; None means all of them."""
-        if tasks is None:
-            return self
-        number = np.empty(self.n_tasks, dtype=int)
-        number[tasks] = np.arange(len(tasks))
-        rows = self.rows(tasks)
-        codes = number[self.codes[rows]]
-        return _Data(
-            self.features[rows], self.labels[rows], codes, len(tasks), self.n_classes
-        )
 
 
 def fit_logistic_prior(
@@ -114,14 +77,14 @@ def fit_logistic_prior(
         raise ValueError(
             f"covariance must be one of {COVARIANCES}, got {covariance!r}."
         )
+    if not len(codes):
+        raise ValueError("Learning a prior needs at least one task with rows.")
+    present, codes = np.unique(codes, return_inverse=True)
+    data = LogisticData(features, labels, codes, len(present), n_classes)
     groups = default_ridge_groups(features.shape[1], n_base)
-    data = _Data(features, labels, codes, n_tasks, n_classes)
     if covariance != "auto":
         return _fit_structure(data, covariance, groups, max_iter)[0]
-    sizes = np.bincount(codes, minlength=n_tasks)
-    used = sizes[sizes > 0].astype(float)
-    shape = Statistics(used, np.empty((len(used), len(groups))), used, used)
-    names = dict.fromkeys(["none", *candidates(shape)])
+    names = dict.fromkeys(["none", *candidates(len(present), len(groups))])
     fitted = [_fit_structure(data, name, groups, max_iter) for name in names]
     return choose(data, fitted)
 
@@ -143,10 +106,10 @@ def _fit_structure(data, covariance, groups, max_iter):
         if value < last + 0.03 * few.n_tasks:
             break
         last = value
-        bound = _tighten(few, problem.unpack(theta), bound)
+        bound = tighten(few, problem.unpack(theta), bound)
     factor, _, ridge = problem.unpack(theta)
     if few is not data:
-        bound = _tighten(data, (factor, 1.0, ridge), np.ones(data.target.shape), 10)
+        bound = tighten(data, (factor, 1.0, ridge), np.ones(data.target.shape), 10)
     prior = LogisticPrior(None, factor, factor, ridge, covariance, value, n_iter)
     return _with_means(data, prior, bound), bound
 
@@ -161,7 +124,7 @@ def _sample(data):
 def _with_means(data, prior, bound) -> LogisticPrior:
     """Prior with the means, and their uncertainty, that a bound implies."""
     parts = expand(data, bound)
-    fits = [_moments(data, s, prior.between, prior.ridge)[:2] for s in parts]
+    fits = [moments(data, s, prior.between, prior.ridge)[:2] for s in parts]
     means, covs = zip(*fits, strict=True)
     cov = prior.between @ prior.between.T + np.mean(covs, axis=0)
     return replace(prior, mean=np.array(means), factor=symmetric_root(cov, _TOLERANCE))
@@ -174,64 +137,7 @@ def _start(problem):
     return problem.pack(initial_factor(cov, problem.covariance), 1.0, slopes)
 
 
-def bound_weight(bound: np.ndarray) -> np.ndarray:
-    """Curvature of the quadratic that touches the log-likelihood at ``+-bound``."""
-    safe = np.maximum(np.abs(bound), 1e-8)
-    return np.tanh(safe / 2) / (2 * safe)
-
-
-def expand(data: _Data, bound: np.ndarray) -> list[Statistics]:
-    """Statistics of the quadratic bound, one set of tasks for each column.
-
-    The energies are left at zero; `bound_value` puts the constants back.
-    """
-    weight, zero = bound_weight(bound), np.zeros(data.n_tasks)
-    working = (data.target - 0.5) / weight
-    parts = []
-    for y, w in zip(working.T, weight.T, strict=True):
-        part = accumulate(data.features, y, data.codes, data.n_tasks, w)
-        parts.append(Statistics(part.gram, part.cross, zero, part.count))
-    return parts
-
-
-def bound_value(problem: Problem, theta: np.ndarray, bound: np.ndarray) -> float:
-    """Lower bound of the log marginal likelihood of all columns."""
-    value = summed_evidence(problem.parts, *problem.unpack(theta))[0]
-    constant = log_expit(bound) - bound / 2 + bound_weight(bound) * bound**2 / 2
-    weight = sum(part.count.sum() for part in problem.parts)
-    return float(value + 0.5 * np.log(2 * np.pi) * weight + constant.sum())
-
-
-def _tighten(data, variances, bound, n_steps=2):
-    """Move the touching points to the root mean square of the logits."""
-    factor, _, ridge = variances
-    for _ in range(n_steps):
-        parts = expand(data, bound)
-        fits = [_moments(data, part, factor, ridge) for part in parts]
-        bound = np.sqrt(np.column_stack([second for _, _, second in fits]))
-    return bound
-
-
-def _moments(data, part, factor, ridge):
-    """Posterior of the mean of a column, and second moments of its logits."""
-    precision, score, *_ = marginalise(part, factor, 1.0)
-    mean, mean_cov, _ = shared_mean(precision.sum(0), score.sum(0), ridge)
-    latent, _ = conditional(factor, 1.0, part.gram, part.cross - part.gram @ mean)
-    weights = mean + latent @ factor.T
-    between = factor @ factor.T
-    keep = np.eye(len(mean)) - between @ precision
-    cov = between - between @ precision @ between
-    cov += keep @ mean_cov @ keep.swapaxes(1, 2)
-    cov += weights[:, :, None] * weights[:, None, :]
-    second = np.empty(len(data.codes))
-    width = 2 * len(mean)
-    for tasks, rows, mask in padded_blocks(data.codes, data.n_tasks, width):
-        block = data.features[rows]
-        second[rows[mask]] = (np.matmul(block, cov[tasks]) * block).sum(2)[mask]
-    return mean, mean_cov, np.maximum(second, 0)
-
-
-def choose(data: _Data, fitted) -> LogisticPrior:
+def choose(data: LogisticData, fitted) -> LogisticPrior:
     """Prior, scale and row weight that predict later rows of new tasks best.
 
     Folds are over tasks, and each is judged with the means that the others give. The
@@ -240,7 +146,7 @@ def choose(data: _Data, fitted) -> LogisticPrior:
 
     Parameters
     ----------
-    data : _Data
+    data : LogisticData
         Training rows.
     fitted : list of (LogisticPrior, ndarray)
         Prior of every structure, and where its bound touches.
@@ -262,7 +168,7 @@ def choose(data: _Data, fitted) -> LogisticPrior:
 
 
 def _refit_means(data, prior, bound):
-    bound = _tighten(data, (prior.between, 1.0, prior.ridge), bound, 5)
+    bound = tighten(data, (prior.between, 1.0, prior.ridge), bound, 5)
     return _with_means(data, prior, bound)
 
 
@@ -292,7 +198,7 @@ def row_positions(codes: np.ndarray, n_tasks: int) -> np.ndarray:
     return position
 
 
-def later_loss(data: _Data, prior: LogisticPrior) -> float:
+def later_loss(data: LogisticData, prior: LogisticPrior) -> float:
     """Log-loss after 2, 5 and 20 rows of new tasks, all tasks weighing alike."""
     position = row_positions(data.codes, data.n_tasks)
     return sum(_loss_after(data, prior, position < n_shots) for n_shots in _SHOTS)

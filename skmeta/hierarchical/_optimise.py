@@ -191,18 +191,20 @@ def maximise(problem: Problem, theta: np.ndarray, max_iter: int = 300):
     Converged when a step gains less than 1e-8 of the log density per row (relative to
     the larger of it and one), or when the gradient per row is below 1e-6.
     """
-    return minimize(
-        problem,
-        theta,
-        jac=True,
-        method="L-BFGS-B",
-        options={
-            "maxiter": max_iter,
-            "maxfun": 2 * max_iter,
-            "ftol": 1e-8,
-            "gtol": 1e-6,
-        },
-    )
+    # A step too far has a value that is not finite, which the search then rejects.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return minimize(
+            problem,
+            theta,
+            jac=True,
+            method="L-BFGS-B",
+            options={
+                "maxiter": max_iter,
+                "maxfun": 2 * max_iter,
+                "ftol": 1e-8,
+                "gtol": 1e-6,
+            },
+        )
 
 
 def expectation_maximisation(

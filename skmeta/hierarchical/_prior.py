@@ -110,7 +110,7 @@ def fit_prior(
     if not statistics.n_tasks:
         raise ValueError("Learning a prior needs at least one task with rows.")
     sample = subsample(statistics)
-    names = candidates(sample) if covariance == "auto" else [covariance]
+    names = candidates(*sample.cross.shape) if covariance == "auto" else [covariance]
     groups = default_ridge_groups(statistics.n_features, n_base)
     start = expectation_maximisation([sample], groups)
     best, best_score = None, -np.inf
@@ -138,17 +138,16 @@ def sampled_tasks(n_tasks: int, n_features: int, n_columns: int = 1):
     return np.sort(np.random.default_rng(0).permutation(n_tasks)[:limit])
 
 
-def candidates(statistics: Statistics) -> list[str]:
+def candidates(n_tasks: int, n_features: int) -> list[str]:
     """Structures worth comparing for so many tasks and features."""
-    if statistics.n_tasks < 2:
+    if n_tasks < 2:
         return ["none"]
-    if statistics.n_features < 2:
+    if n_features < 2:
         return ["intercept"]
-    names = ["intercept", "diagonal"]
-    rich = "full" if statistics.n_features <= _MAX_FULL else "low_rank"
-    enough = statistics.n_tasks > statistics.n_features
-    small = statistics.n_features <= _MAX_CORRELATED
-    return [*names, rich] if enough and small else names
+    if n_tasks <= n_features or n_features > _MAX_CORRELATED:
+        return ["intercept", "diagonal"]
+    rich = "full" if n_features <= _MAX_FULL else "low_rank"
+    return ["intercept", "diagonal", rich]
 
 
 def fit_structure(problem: Problem, start, max_iter: int):

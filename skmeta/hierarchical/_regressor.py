@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
+from ..exceptions import DivergenceError
 from ._base import HierarchicalMixin
 from ._gaussian import posterior, predict, training_posterior
 from ._prior import fit_prior
@@ -155,7 +156,15 @@ class HierarchicalRegressor(
         return TaskStatistics(ids, statistics, np.zeros(len(ids), dtype=bool))
 
     def _solve(self, summary):
-        state = posterior(self.prior_, summary.statistics)
+        try:
+            state = posterior(self.prior_, summary.statistics)
+        except np.linalg.LinAlgError as error:
+            task = summary.ids[0] if len(summary.ids) == 1 else None
+            which = "" if task is None else f" to task {task!r}"
+            raise DivergenceError(
+                f"Adapting{which} diverged ({error}): rows are of another scale than "
+                "those that fit has seen. Scale the features."
+            ) from error
         training = np.flatnonzero(summary.training)
         if len(training):
             exact = training_posterior(self.prior_, summary.statistics[training])

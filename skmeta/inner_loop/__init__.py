@@ -3,7 +3,7 @@
 from ._chunks import in_chunks, share_of_tasks
 from ._curves import Curve, as_stack
 from ._forward import TaskForward
-from ._layers import Affine, Flatten, Layer
+from ._layers import Affine, takes_vectors
 from ._norm import EpisodicBatchNorm, without_running_statistics
 from ._objective import CrossEntropy, SquaredError, objective_of
 from ._replace import replace_gradient
@@ -15,8 +15,6 @@ __all__ = [
     "CrossEntropy",
     "Curve",
     "EpisodicBatchNorm",
-    "Flatten",
-    "Layer",
     "Rates",
     "SquaredError",
     "TaskForward",
@@ -28,5 +26,6 @@ __all__ = [
     "sgd",
     "share_of_tasks",
     "stack_sgd",
+    "takes_vectors",
     "without_running_statistics",
 ]

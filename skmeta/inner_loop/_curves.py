@@ -71,15 +71,17 @@ _DERIVATIVES: dict[type[nn.Module], tuple[Slope, Bend | None]] = {
 }
 
 
-def as_stack(layers: Sequence[Layer]) -> list[Affine | Curve] | None:
+def as_stack(layers: Sequence[Layer], prefix: str = "") -> list[Affine | Curve] | None:
     """Layers whose derivatives can be written out, or None if one of them cannot.
 
-    Flattening is left to the caller; dropout is left out where it does nothing.
+    Flattening is left to the caller; dropout is left out where it does nothing. Names
+    of parameters get the prefix.
     """
     stack: list[Affine | Curve] = []
     for layer in layers:
         if isinstance(layer, Affine):
-            stack.append(layer)
+            bias = None if layer.bias is None else prefix + layer.bias
+            stack.append(Affine(prefix + layer.weight, bias))
         elif isinstance(layer, Elementwise) and not _does_nothing(layer.module):
             derivatives = _DERIVATIVES.get(type(layer.module))
             if derivatives is None or getattr(layer.module, "approximate", "none") != (

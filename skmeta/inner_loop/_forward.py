@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -159,15 +160,18 @@ class TaskForward:
         record: bool,
     ) -> Evaluated:
         """Features of the rows of one task, and their statistics if recorded."""
-        norms = {name: skeleton.get_submodule(name) for name in self._norms}
+        norms = {
+            name: cast(EpisodicBatchNorm, skeleton.get_submodule(name))
+            for name in self._norms
+        }
         for name, norm in norms.items():
-            norm.prepare(is_real, _moments(statistics, name), record)  # type: ignore
+            norm.prepare(is_real, _moments(statistics, name), record)
         try:
             out = functional_call(skeleton, dict(parameters), (X,), tie_weights=False)
             return out.flatten(1), _recorded(norms) if record else {}
         finally:
             for norm in norms.values():
-                norm.prepare()  # type: ignore[operator]
+                norm.prepare()
 
     def _own(self) -> dict[str, Tensor]:
         """Parameters and buffers of the module itself, under all of their names."""
@@ -235,11 +239,11 @@ def _moments(statistics: Mapping[str, Tensor], name: str) -> Moments | None:
     return Moments(statistics[f"{name}.mean"], statistics[f"{name}.variance"])
 
 
-def _recorded(norms: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _recorded(norms: Mapping[str, EpisodicBatchNorm]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, norm in norms.items():
         # A layer that the forward pass never came to has nothing to remember.
-        if isinstance(norm.moments, Moments):
+        if norm.moments is not None:
             found[f"{name}.mean"], found[f"{name}.variance"] = norm.moments
     return found
 

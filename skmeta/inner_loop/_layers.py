@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -130,6 +131,14 @@ def batched_layers(module: nn.Module) -> list[Layer] | None:
             return None
         layers.append(layer)
     return layers
+
+
+def takes_vectors(layers: Sequence[Layer], X: Tensor) -> bool:
+    """Whether all linear layers see one vector per row of X."""
+    if not X.is_floating_point():
+        return False
+    before = itertools.takewhile(lambda layer: not isinstance(layer, Affine), layers)
+    return X.ndim == 3 or any(isinstance(layer, Flatten) for layer in before)
 
 
 def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

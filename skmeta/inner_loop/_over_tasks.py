@@ -52,16 +52,8 @@ def loop_over_tasks(
     for t in range(batch.n_tasks):
         own = {name: column[t] for name, column in columns.items()}
         mine = {name: column[t] for name, column in given.items()}
-        X, mask = batch.X[t], None if batch.mask is None else batch.mask[t]
-        is_whole = mask is None or bool(mask.all())
-        is_empty = not is_whole and not bool(mask.any())  # type: ignore[union-attr]
-        rows = X if is_whole or is_empty else X[mask]
-        out, found = task(
-            {**shared, **own}, rows, mask if is_empty else None, mine, record
-        )
-        if len(rows) < len(X):
-            padded = out.new_zeros(len(X), out.shape[1])
-            out = padded.masked_scatter(mask.unsqueeze(-1), out)  # type: ignore
+        mask = None if batch.mask is None else batch.mask[t]
+        out, found = _one_task(task, {**shared, **own}, batch.X[t], mask, mine, record)
         features.append(out)
         moments.append(found)
     names = moments[0] if moments else {}
@@ -69,6 +61,24 @@ def loop_over_tasks(
         torch.stack(features),
         {name: torch.stack([found[name] for found in moments]) for name in names},
     )
+
+
+def _one_task(
+    task: TaskFunction,
+    parameters: Mapping[str, Tensor],
+    X: Tensor,
+    mask: Tensor | None,
+    statistics: Mapping[str, Tensor],
+    record: bool,
+) -> Evaluated:
+    if mask is None or bool(mask.all()):
+        return task(parameters, X, None, statistics, record)
+    if not bool(mask.any()):
+        # Something has to go through the module, if only to learn its width.
+        return task(parameters, X, mask, statistics, record)
+    out, found = task(parameters, X[mask], None, statistics, record)
+    padded = out.new_zeros(len(X), out.shape[1])
+    return padded.masked_scatter(mask.unsqueeze(-1), out), found
 
 
 def _filled(batch: TaskBatch) -> Tensor:

@@ -9,7 +9,7 @@ Neural Computation 1994). No gradient is taken inside, so it can be compiled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from ._derivatives import (
 )
 from ._layers import Affine
 from ._objective import Objective
-from ._sgd import Rates, moved, rate_of_step
+from ._sgd import Rate, Rates, moved, rate_of_step
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ class Descent:
 
     def pull_back(
         self,
-        X: Tensor,
         fixed: dict[str, Tensor],
-        kept: tuple[Tensor, ...],
+        kept: Sequence[Tensor],
         totals: dict[str, Tensor],
         wants_rows: bool,
     ) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -79,43 +78,58 @@ class Descent:
         """
         rates: dict[str, Tensor] = {}
         rows: Tensor | None = None
-        n_kept = len(self.adapted) + 2 * len(self.stack) + 1
+        size = len(self.adapted) + 2 * len(self.stack) + 1
         for index in range(self.n_steps - 1, -1, -1):
-            tensors = kept[index * n_kept : (index + 1) * n_kept]
-            fast = dict(zip(self.adapted, tensors, strict=False))
-            gradient = Gradient.from_tensors(tensors[len(fast) :])
+            step = kept[index * size : (index + 1) * size]
+            fast = dict(zip(self.adapted, step, strict=False))
+            gradient = Gradient.from_tensors(step[len(fast) :])
             direction = {name: totals[name] for name in self.adapted}
             rate = rate_of_step(self.rates, index)
             if isinstance(rate, Mapping):
-                self._pull_rates(rates, gradient, direction)
+                _subtract_rates(rates, gradient.by_name(self.stack), direction, rate)
                 direction = {name: rate[name] * direction[name] for name in direction}
             if self.first_order:
                 continue
-            scale = 1.0 if isinstance(rate, Mapping) else rate
-            change = subtract_hessian_product(
-                totals,
-                self.stack,
-                self.objective,
-                {**fixed, **fast},
-                gradient,
-                direction,
-                scale,
-                wants_rows,
+            change = self._pull_step(
+                totals, {**fixed, **fast}, gradient, direction, rate, wants_rows
             )
             if wants_rows and change is not None:
-                rows = -scale * change if rows is None else rows - scale * change
+                rows = change if rows is None else rows + change
         return rates, rows
 
-    def _pull_rates(
-        self, rates: dict[str, Tensor], gradient: Gradient, totals: dict[str, Tensor]
-    ) -> None:
-        assert isinstance(self.rates, Mapping)
-        gradients = gradient.by_name(self.stack)
-        for name in self.adapted:
-            change = (totals[name] * gradients[name]).sum_to_size(
-                self.rates[name].shape
-            )
-            rates[name] = rates[name] - change if name in rates else -change
+    def _pull_step(
+        self,
+        totals: dict[str, Tensor],
+        parameters: dict[str, Tensor],
+        gradient: Gradient,
+        direction: dict[str, Tensor],
+        rate: Rate,
+        wants_rows: bool,
+    ) -> Tensor | None:
+        # Rates of single parameters are part of the direction.
+        scale = 1.0 if isinstance(rate, Mapping) else rate
+        change = subtract_hessian_product(
+            totals,
+            self.stack,
+            self.objective,
+            parameters,
+            gradient,
+            direction,
+            scale,
+            wants_rows,
+        )
+        return None if change is None else -scale * change
+
+
+def _subtract_rates(
+    totals: dict[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    arrived: Mapping[str, Tensor],
+    rates: Mapping[str, Tensor],
+) -> None:
+    for name, rate in rates.items():
+        change = (arrived[name] * gradients[name]).sum_to_size(rate.shape)
+        totals[name] = totals[name] - change if name in totals else -change
 
 
 class _Descend(torch.autograd.Function):
@@ -128,14 +142,14 @@ class _Descend(torch.autograd.Function):
         keep = not descent.first_order or isinstance(descent.rates, Mapping)
         fast, kept = descent.run(X, tensors, keep)
         n_adapted, n_fixed = len(descent.adapted), len(descent.fixed)
-        ctx.descent, ctx.n_tensors = descent, len(tensors)
-        ctx.save_for_backward(X, *tensors[n_adapted : n_adapted + n_fixed], *kept)
+        ctx.descent = descent
+        ctx.save_for_backward(*tensors[n_adapted : n_adapted + n_fixed], *kept)
         return tuple(fast.values())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         descent: Descent = ctx.descent
-        X, *saved = ctx.saved_tensors
+        saved = ctx.saved_tensors
         n_fixed = len(descent.fixed)
         # Edited below; and what arrives is often transposed.
         rowwise = (
@@ -148,7 +162,7 @@ class _Descend(torch.autograd.Function):
         rows: Tensor | None = None
         if len(saved) > n_fixed:
             rates, rows = descent.pull_back(
-                X, fixed, saved[n_fixed:], totals, ctx.needs_input_grad[1]
+                fixed, saved[n_fixed:], totals, ctx.needs_input_grad[1]
             )
         found = [totals.get(name) for name in (*descent.adapted, *descent.fixed)]
         learned = descent.rates if isinstance(descent.rates, Mapping) else ()

@@ -297,9 +297,9 @@ def _factorize(groups, n_rows):
         return codes.ravel(), ids.tolist()
     except TypeError:  # ids of types that do not compare with each other
         values = groups.tolist()
-        ids = sorted(set(values), key=lambda task: (type(task).__name__, str(task)))
-        index = {task: i for i, task in enumerate(ids)}
-        return np.array([index[task] for task in values], dtype=np.intp), ids
+        known = sorted(set(values), key=lambda task: (type(task).__name__, str(task)))
+        index = {task: i for i, task in enumerate(known)}
+        return np.array([index[task] for task in values], dtype=np.intp), known
 
 
 def _as_labels(values):

@@ -1,0 +1,104 @@
+"""A Gaussian lower bound of the likelihood of logistic tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_expit
+
+from ._evidence import marginalise, shared_mean
+from ._gaussian import conditional
+from ._laplace import indicators
+from ._optimise import Problem, summed_evidence
+from ._statistics import Statistics, accumulate, padded_blocks
+
+
+@dataclass(frozen=True)
+class LogisticData:
+    """Rows in long format with their tasks and class indicators."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    codes: np.ndarray
+    n_tasks: int
+    n_classes: int
+
+    @property
+    def target(self) -> np.ndarray:
+        return indicators(self.labels, self.n_classes)
+
+    def rows(self, tasks) -> np.ndarray:
+        """Mask of the rows of some tasks; None means all of them."""
+        chosen = np.full(self.n_tasks, tasks is None)
+        chosen[slice(0) if tasks is None else tasks] = True
+        return chosen[self.codes]
+
+    def take(self, tasks) -> LogisticData:
+        """Rows of some tasks, which are renumbered; None means all of them."""
+        if tasks is None:
+            return self
+        number = np.empty(self.n_tasks, dtype=int)
+        number[tasks] = np.arange(len(tasks))
+        rows = self.rows(tasks)
+        codes = number[self.codes[rows]]
+        return LogisticData(
+            self.features[rows], self.labels[rows], codes, len(tasks), self.n_classes
+        )
+
+
+def bound_weight(bound: np.ndarray) -> np.ndarray:
+    """Curvature of the quadratic that touches the log-likelihood at ``+-bound``."""
+    safe = np.maximum(np.abs(bound), 1e-8)
+    return np.tanh(safe / 2) / (2 * safe)
+
+
+def expand(data: LogisticData, bound: np.ndarray) -> list[Statistics]:
+    """Statistics of the quadratic bound, one set of tasks for each column.
+
+    The energies are left at zero; `bound_value` puts the constants back.
+    """
+    weight, zero = bound_weight(bound), np.zeros(data.n_tasks)
+    working = (data.target - 0.5) / weight
+    parts = []
+    for y, w in zip(working.T, weight.T, strict=True):
+        part = accumulate(data.features, y, data.codes, data.n_tasks, w)
+        parts.append(Statistics(part.gram, part.cross, zero, part.count))
+    return parts
+
+
+def bound_value(problem: Problem, theta: np.ndarray, bound: np.ndarray) -> float:
+    """Lower bound of the log marginal likelihood of all columns."""
+    value = summed_evidence(problem.parts, *problem.unpack(theta))[0]
+    constant = log_expit(bound) - bound / 2 + bound_weight(bound) * bound**2 / 2
+    weight = sum(part.count.sum() for part in problem.parts)
+    return float(value + 0.5 * np.log(2 * np.pi) * weight + constant.sum())
+
+
+def tighten(data, variances, bound, n_steps=2):
+    """Move the touching points to the root mean square of the logits."""
+    factor, _, ridge = variances
+    for _ in range(n_steps):
+        parts = expand(data, bound)
+        fits = [moments(data, part, factor, ridge) for part in parts]
+        bound = np.sqrt(np.column_stack([second for _, _, second in fits]))
+    return bound
+
+
+def moments(data, part, factor, ridge):
+    """Posterior of the mean of a column, and second moments of its logits."""
+    precision, score, *_ = marginalise(part, factor, 1.0)
+    mean, mean_cov, _ = shared_mean(precision.sum(0), score.sum(0), ridge)
+    latent, _ = conditional(factor, 1.0, part.gram, part.cross - part.gram @ mean)
+    weights = mean + latent @ factor.T
+    between = factor @ factor.T
+    keep = np.eye(len(mean)) - between @ precision
+    cov = between - between @ precision @ between
+    cov += keep @ mean_cov @ keep.swapaxes(1, 2)
+    cov += weights[:, :, None] * weights[:, None, :]
+    second = np.empty(len(data.codes))
+    width = 2 * len(mean)
+    for tasks, rows, mask in padded_blocks(data.codes, data.n_tasks, width):
+        block = data.features[rows]
+        second[rows[mask]] = (np.matmul(block, cov[tasks]) * block).sum(2)[mask]
+    return mean, mean_cov, np.maximum(second, 0)
