@@ -19,22 +19,27 @@ from ``SKMETA_SHARED_DATA`` (default ``../shared/data``).
 
 import argparse
 import time
-import warnings
-from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
 import statsmodels
-import statsmodels.api as sm
+from _grouped_baselines import (
+    Rows,
+    boosting,
+    boosting_offset,
+    forest,
+    group_mean,
+    group_ridge,
+    logistic,
+    mixed_model,
+    pooled,
+    refitted,
+    ridge,
+)
 from _ledger import record, shared_data
 from scipy.stats import t as student
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
-from sklearn.model_selection import GroupShuffleSplit
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skmeta.hierarchical import _gaussian, _laplace
 from skmeta.hierarchical._design import fit_design
@@ -44,25 +49,6 @@ from skmeta.hierarchical._prior import fit_prior
 from skmeta.hierarchical._statistics import accumulate
 
 DATA = shared_data()
-PENALTIES = np.logspace(-2, 5, 15)
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows in long format; hashed by identity, so that fits can be cached."""
-
-    X: np.ndarray
-    y: np.ndarray
-    groups: np.ndarray
-
-    def __getitem__(self, index):
-        return Rows(self.X[index], self.y[index], self.groups[index])
-
-
-def join(a, b):
-    """Rows of both."""
-    fields = ((a.X, b.X), (a.y, b.y), (a.groups, b.groups))
-    return Rows(*map(np.concatenate, fields))
 
 
 # The library under test. `learned_prior` and `learned_prior_classifier` are the only
@@ -152,127 +138,6 @@ def learned_prior_classifier(train, support, query, base=None, covariance="auto"
     return classes[_laplace.predict_proba(prior, state, rows(query), chosen).argmax(1)]
 
 
-# Baselines.
-
-
-def _ridge():
-    return make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
-
-
-def boosting():
-    """Pooled boosting with scikit-learn's defaults."""
-    return HistGradientBoostingRegressor(random_state=0)
-
-
-@lru_cache(maxsize=8)
-def _fit(make, train):
-    return make().fit(train.X, train.y)
-
-
-def pooled(train, support, query, make):
-    """One model of all training rows; it never sees the support rows."""
-    return _fit(make, train).predict(query.X)
-
-
-def group_mean(train, support, query):
-    """Mean of the support rows of the group, else of all training rows."""
-    means = pd.Series(support.y).groupby(support.groups).mean()
-    return means.reindex(query.groups).fillna(train.y.mean()).to_numpy()
-
-
-def group_ridge(train, support, query):
-    """Ridge on the support rows of the group alone, else the pooled one."""
-    scaler = _fit(_ridge, train)[0]
-    prediction = pooled(train, support, query, _ridge)
-    for name in np.unique(support.groups):
-        own, asked = support.groups == name, query.groups == name
-        model = Ridge(1.0).fit(scaler.transform(support.X[own]), support.y[own])
-        prediction[asked] = model.predict(scaler.transform(query.X[asked]))
-    return prediction
-
-
-@lru_cache(maxsize=2)
-def _offset_shrinkage(train):
-    """Noise over between-group variance of out-of-fold boosting residuals."""
-    feature, _ = out_of_fold_predictions(boosting(), train.X, train.y, train.groups)
-    residual = pd.Series(train.y - feature[:, 0]).groupby(train.groups)
-    size, mean, variance = residual.size(), residual.mean(), residual.var()
-    within = (variance * (size - 1)).sum() / (size - 1).sum()
-    between = mean.var() - within * (1 / size).mean()
-    return within / max(between, 1e-6 * within)
-
-
-def boosting_offset(train, support, query):
-    """Boosting plus the shrunk mean residual of the support rows."""
-    prediction = pooled(train, support, query, boosting)
-    if not len(support.y):
-        return prediction
-    residual = support.y - pooled(train, support, support, boosting)
-    sums = pd.Series(residual).groupby(support.groups).agg(["sum", "size"])
-    offset = sums["sum"] / (sums["size"] + _offset_shrinkage(train))
-    return prediction + offset.reindex(query.groups).fillna(0).to_numpy()
-
-
-def mixed_model(train, support, query, slopes=()):
-    """Statsmodels' mixed model (REML), refitted with the support rows."""
-    rows = join(train, support)
-    scaler = StandardScaler().fit(train.X)
-    # Exactly collinear columns make the Hessian singular; a QR finds them.
-    Z = scaler.transform(rows.X)
-    keep = independent_columns(Z)
-
-    def design(X):
-        return np.column_stack([np.ones(len(X)), scaler.transform(X)[:, keep]])
-
-    random = [0, *(1 + keep.index(j) for j in slopes)]
-    center, scale = train.y.mean(), train.y.std()
-    model = sm.MixedLM(
-        (rows.y - center) / scale,
-        design(rows.X),
-        groups=rows.groups,
-        exog_re=design(rows.X)[:, random],
-    )
-    result = model.fit(method=["bfgs", "lbfgs", "powell"])
-    if not result.converged:
-        raise ValueError("The mixed model did not converge.")
-    prediction = design(query.X) @ result.fe_params
-    effects = result.random_effects
-    for name in np.unique(query.groups):
-        if name in effects:
-            asked = query.groups == name
-            deviation = np.asarray(effects[name])
-            prediction[asked] += design(query.X[asked])[:, random] @ deviation
-    return center + scale * prediction
-
-
-def independent_columns(Z):
-    """Columns that are not linear combinations of earlier ones."""
-    keep = []
-    for j in range(Z.shape[1]):
-        trial = Z[:, [*keep, j]]
-        if np.linalg.matrix_rank(trial, tol=1e-8 * np.linalg.norm(trial)) > len(keep):
-            keep.append(j)
-    return keep
-
-
-def forest():
-    """Random forest behind an imputer."""
-    model = RandomForestClassifier(200, random_state=0)
-    return make_pipeline(SimpleImputer(), model)
-
-
-def logistic():
-    """Pooled logistic regression behind an imputer."""
-    model = LogisticRegression(max_iter=2000)
-    return make_pipeline(SimpleImputer(), StandardScaler(), model)
-
-
-def refitted(train, support, query, make):
-    """Pooled model refitted with the support rows."""
-    rows = join(train, support) if len(support.y) else train
-    return make().fit(rows.X, rows.y).predict(query.X)
-
-
 # Data and protocols.
 
 
@@ -310,7 +175,7 @@ OURS = {
     "learned prior + boosting": partial(learned_prior, base=boosting),
 }
 REGRESSION = {
-    "pooled ridge": partial(pooled, make=_ridge),
+    "pooled ridge": partial(pooled, make=ridge),
     "pooled boosting": partial(pooled, make=boosting),
     "group mean": group_mean,
     "group ridge": group_ridge,
@@ -359,13 +224,12 @@ def support_mask(groups, n_shots, order, rng):
     return rank < np.minimum(n_shots, sizes - 1)
 
 
-def held_out(rows, seed, develop):
-    """Training and test rows of a seed, by group."""
-    splitter = GroupShuffleSplit(1, test_size=0.3, random_state=seed)
-    train, test = next(splitter.split(rows.X, groups=rows.groups))
-    if not develop:
-        return rows[train], rows[test]
-    return held_out(rows[train], 1000 + seed, False)
+def held_out(rows, seed, develop=False):
+    """Training and test rows of a seed, by group; the splits of the reference runs."""
+    names = np.random.default_rng(seed).permutation(np.unique(rows.groups))
+    test = np.isin(rows.groups, names[int(0.7 * len(names)) :])
+    train, test = rows[~test], rows[test]
+    return held_out(train, 1000 + seed) if develop else (train, test)
 
 
 def losses(name, query, prediction, scale):
@@ -461,7 +325,6 @@ def main():
     parser.add_argument("--develop", action="store_true")
     parser.add_argument("--name", default="grouped_tables", help="of the ledger")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", module="statsmodels")
     results = []
     for name in options.data:
         rows, columns = load(name)

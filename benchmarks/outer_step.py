@@ -285,6 +285,7 @@ def compile_seconds(contenders):
 
 def measure(setting, compiled):
     check_same_gradient(setting)
+    torch._dynamo.reset()
     contenders = make_contenders(setting, compiled)
     seconds_to_compile = compile_seconds(contenders) if compiled else 0.0
     steps = {name: make_step(*pair) for name, pair in contenders.items()}

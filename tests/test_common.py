@@ -5,7 +5,12 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmeta import AdaptedClassifier, AdaptedRegressor
+from skmeta import (
+    AdaptedClassifier,
+    AdaptedRegressor,
+    HierarchicalRegressor,
+    ProtoNetClassifier,
+)
 from skmeta.utils.discovery import all_estimators
 from skmeta.utils.estimator_checks import parametrize_with_meta_checks
 
@@ -42,8 +47,15 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-@parametrize_with_checks([adapted(estimator) for estimator in LEARNERS])
+# The wrappers are the same around every learner: two here, all of them under `slow`.
+@parametrize_with_checks([adapted(ProtoNetClassifier), adapted(HierarchicalRegressor)])
 def test_sklearn_checks_of_adapted(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([adapted(estimator) for estimator in LEARNERS])
+def test_sklearn_checks_of_every_adapted(estimator, check):
     check(estimator)
 
 

@@ -273,7 +273,7 @@ def engine(module, strategy, support, query, n_steps, rate, first_order):
 
     def outputs(fast, batch):
         features = forward(fast, batch)
-        return features @ projection(features.shape[-1])
+        return features @ projection(features.shape[-1]).to(features)
 
     objective = objective_of(support, torch.float64)
     initial = {
@@ -356,6 +356,24 @@ def test_strategy_is_found_and_remembered(name, strategy):
     assert torch.equal(torch.get_rng_state(), before)
     forward._find = None  # not asked again
     assert forward.plan(batch) == strategy
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["linear", "conv2d", "transformer"])
+def test_meta_gradient_on_a_gpu(name):
+    module, shape = make(name)
+    batches = [make_batch(shape, counts, 1) for counts in RAGGED]
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = plain_loop(module, *batches, 2, 0.05, False)
+    module.cuda()
+    batches = [
+        TaskBatch(batch.X.cuda(), batch.y.cuda(), batch.mask.cuda())
+        for batch in batches
+    ]
+    plan = "batched" if name == "linear" else "vmap"
+    assert TaskForward(module).plan(batches[0]) == plan
+    total, gradients = engine(module, "auto", *batches, 2, 0.05, False)
+    assert_close((total.cpu(), tuple(g.cpu() for g in gradients)), expected)
 
 
 def test_strategy_that_does_not_apply():

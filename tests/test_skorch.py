@@ -752,7 +752,7 @@ def test_ridge_head_is_ridge_regression(n_rows):
     torch.manual_seed(0)
     learner = RidgeHead(backbone(), 4).double()
     with torch.no_grad():
-        learner.log_alpha.fill_(-1.0)
+        learner.log_alpha.fill_(-0.2)
         learner.prior.normal_()
     X, y = torch.randn(1, n_rows, 3).double(), torch.randn(1, n_rows).double()
     query = TaskBatch(torch.randn(1, 6, 3).double())
@@ -762,7 +762,7 @@ def test_ridge_head_is_ridge_regression(n_rows):
 
     prior = learner.prior.detach().numpy()[:, 0]
     phi = rows(X[0])
-    ridge = Ridge(alpha=np.exp(-1.0), fit_intercept=False)
+    ridge = Ridge(alpha=learner.alpha.item(), fit_intercept=False)
     ridge.fit(phi, y[0].numpy() - phi @ prior)
     expected = rows(query.X[0]) @ (ridge.coef_ + prior)
     for training in (True, False):
@@ -784,7 +784,7 @@ def test_ridge_regressor_is_a_gaussian_process_on_its_features():
     mean, std = meta.adapt(X[:5], 3 * y[:5]).predict(X, return_std=True)
 
     learner = meta.learner_
-    alpha, noise = learner.log_alpha.exp().item(), learner.noise.item()
+    alpha, noise = learner.alpha.item(), learner.noise.item()
     features = backbone_of(learner, torch.from_numpy(X))
     width = features.shape[1]
     # alpha is the variance of the noise over that of the prior of the weights.

@@ -131,10 +131,13 @@ def _solve_features(
     weights = torch.cholesky_solve(features.transpose(1, 2) @ targets, factor)
     if not probabilistic:
         return weights, None
-    values, vectors = torch.linalg.eigh(gram)
+    # Unlike Cholesky's, this raises for the batch where one task has diverged.
+    diverged = ~gram.isfinite().flatten(1).all(dim=1)[:, None, None]
+    values, vectors = torch.linalg.eigh(gram.masked_fill(diverged, 0))
     values = values.clamp(min=0)
     share = (values / (values + alpha)).sqrt()
-    return weights, (vectors * share.unsqueeze(1)).transpose(1, 2)
+    basis = (vectors * share.unsqueeze(1)).transpose(1, 2)
+    return weights, basis.masked_fill(diverged, torch.nan)
 
 
 def _solve_rows(

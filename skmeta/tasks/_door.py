@@ -387,7 +387,7 @@ def _numbers(values, name):
             f"{name} has dtype {values.dtype}, but real numbers are needed; convert "
             "strings, dates and durations first."
         )
-    if values.size and max(values.max(), -float(values.min())) > LARGEST:
+    if values.size and max(float(values.max()), -float(values.min())) > LARGEST:
         raise ValueError(f"{name} contains values too large to be squared; scale it.")
     native = values.dtype.newbyteorder("=")
     return values.astype(np.float64 if native.itemsize > 8 else native, copy=False)

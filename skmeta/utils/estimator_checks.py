@@ -9,7 +9,6 @@ import copy
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
@@ -81,9 +80,7 @@ def parametrize_with_meta_checks(estimators):
 
     cases = [
         pytest.param(
-            estimator,
-            partial(check, clone(estimator)),
-            id=f"{type(estimator).__name__}-{check.__name__}",
+            clone(estimator), check, id=f"{type(estimator).__name__}-{check.__name__}"
         )
         for estimator in estimators
         for check in meta_estimator_checks(estimator)
