@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 from ._table import TaskTable, label_kind, ranges, table_from_codes
 
 #: Numbers beyond it overflow when they are squared, and become NaN later.
-LARGEST = 1e150
+LARGEST = np.float64(1e150)
 
 
 def is_task_list(X) -> bool:
