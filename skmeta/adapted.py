@@ -254,7 +254,7 @@ class AdaptedClassifier(ClassifierMixin, _Adapted):
     --------
     >>> from skmeta import ProtoNetClassifier, freeze
     >>> from skmeta.datasets import load_digits_tasks
-    >>> digits = load_digits_tasks()
+    >>> digits = load_digits_tasks(flatten=True)
     >>> meta = ProtoNetClassifier(n_ways=3, random_state=0)
     >>> few = freeze(meta.fit(digits.X_train, digits.y_train))
     >>> few.fit(digits.X_test[:50], digits.y_test[:50]).classes_

@@ -8,11 +8,13 @@ from torch import nn
 from skmeta import (
     HierarchicalClassifier,
     HierarchicalRegressor,
+    MAMLClassifier,
+    MAMLRegressor,
     ProtoNetClassifier,
+    ReptileRegressor,
     RidgeHeadClassifier,
     RidgeHeadRegressor,
 )
-from skmeta.gradient import MAMLClassifier, MAMLRegressor, ReptileRegressor
 from skmeta.modules import MLP
 
 

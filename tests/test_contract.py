@@ -15,13 +15,13 @@ from torch import nn
 from skmeta import (
     HierarchicalClassifier,
     HierarchicalRegressor,
+    MAMLClassifier,
     NotAdaptedError,
     ProtoNetClassifier,
     RidgeHeadClassifier,
     RidgeHeadRegressor,
 )
 from skmeta.base import _neural, _states
-from skmeta.gradient import MAMLClassifier
 
 SHARED_OR_REAL = [name for name in META if "per-task" not in name]
 

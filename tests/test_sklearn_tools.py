@@ -33,6 +33,8 @@ from sklearn.preprocessing import StandardScaler
 from skmeta import (
     HierarchicalClassifier,
     HierarchicalRegressor,
+    MAMLClassifier,
+    MAMLRegressor,
     NotAdaptedError,
     PerTask,
     ProtoNetClassifier,
@@ -40,7 +42,6 @@ from skmeta import (
     RidgeHeadRegressor,
     SingleTaskWarning,
 )
-from skmeta.gradient import MAMLClassifier, MAMLRegressor
 
 FEATURES = ["x0", "x1", "x2"]
 FORMS = ["list", "routed", "column", "index", "polars"]

@@ -28,18 +28,16 @@ from torch.nn import functional as F
 from skmeta import (
     DivergenceError,
     DivergenceWarning,
+    MAMLClassifier,
+    MAMLRegressor,
     ProtoNetClassifier,
+    ReptileClassifier,
+    ReptileRegressor,
     RidgeHeadClassifier,
     RidgeHeadRegressor,
 )
 from skmeta.closed_form import RidgeHead
-from skmeta.gradient import (
-    MAML,
-    MAMLClassifier,
-    MAMLRegressor,
-    ReptileClassifier,
-    ReptileRegressor,
-)
+from skmeta.gradient import MAML
 from skmeta.metric import ProtoNet
 from skmeta.modules import MLP, Conv4
 from skmeta.outer_loop import Episode
@@ -186,8 +184,8 @@ def test_module_parameters_reach_the_backbone():
     layers = [type(layer).__name__ for layer in meta.learner_.backbone]
     assert layers == ["Flatten"] + ["Linear", "Tanh", "Dropout"] * 2
     assert meta.learner_.prior.shape == (4 + 1, 1)
-    with pytest.raises(ValueError, match="widht"):
-        meta.set_params(estimator__widht=3)
+    with pytest.raises(ValueError, match="breadth"):
+        meta.set_params(estimator__breadth=3)
 
 
 # -------------------------------------------------------------------- outer training

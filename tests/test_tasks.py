@@ -251,6 +251,14 @@ def test_numbers_become_those_that_torch_has(dtype, kept):
     torch.from_numpy(table.X), torch.from_numpy(table.y)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_bad_cells_are_found_in_any_precision(dtype):
+    tasks = [(X.astype(dtype), y) for X, y in make_tasks()]
+    tasks[2][0][4, 1] = np.nan
+    with pytest.raises(ValueError, match="task 2, row 4, column 1 of X"):
+        read_tasks(Reader(), tasks, reset=True)
+
+
 @pytest.mark.parametrize("kind", ["i", "U", "O", "b"])
 def test_labels_keep_their_type(kind):
     X, y, groups = to_long(make_tasks(), range(4))

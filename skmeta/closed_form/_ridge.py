@@ -102,7 +102,7 @@ class RidgeHeadClassifier(MetaClassifierMixin, NeuralMetaEstimator):
 
     >>> from skmeta import RidgeHeadClassifier
     >>> from skmeta.datasets import load_digits_tasks
-    >>> digits = load_digits_tasks()
+    >>> digits = load_digits_tasks(flatten=True)
     >>> meta = RidgeHeadClassifier(n_ways=3, random_state=0)
     >>> meta = meta.fit(digits.X_train, digits.y_train)
     >>> meta.score(digits.X_test, digits.y_test) > 0.7

@@ -28,9 +28,9 @@ HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 HEAD = Affine(HEAD_WEIGHT, HEAD_BIAS)
 #: Where learned step sizes start.
 INITIAL_RATE = 0.1
-#: Numbers that the parameters of the tasks adapted at a time may hold: more fit
-#: neither the cache nor, with thousands of tasks, the memory.
-MAX_NUMBERS = 2_000_000
+#: Numbers in the parameters of the tasks that are adapted at a time: about as many as
+#: fit the cache, and no more memory with thousands of tasks.
+MAX_NUMBERS = 300_000
 
 
 class GradientLearner(Learner):

@@ -52,9 +52,11 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         Which parameters the inner loop changes: all (MAML), the linear head (ANIL
         [4]_) or the backbone (BOIL [5]_).
     head_init : {"shared", "prototype"}, default="shared"
-        Where labels are per task, the head starts from one learned vector for every
-        class, or from the class means of the support rows (Proto-MAML [3]_). Both take
-        any number of classes, in any order. Has no effect on shared labels.
+        Where labels are per task, the head starts the same for every class (at zero:
+        what classes share cancels in the softmax), or from the class means of the
+        support rows (Proto-MAML [3]_; always so with ``adapted="body"``, which a head
+        that does not tell classes apart would give no gradient). Both take any number
+        of classes, in any order. Has no effect on shared labels.
     transductive : bool, default=False
         Whether batch norm takes the statistics of the query rows themselves. By
         default it takes those of the support rows, so that a prediction does not
@@ -124,7 +126,7 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
 
     >>> from skmeta import MAMLClassifier
     >>> from skmeta.datasets import load_digits_tasks
-    >>> digits = load_digits_tasks()
+    >>> digits = load_digits_tasks(flatten=True)
     >>> meta = MAMLClassifier(n_ways=3, random_state=0)
     >>> meta = meta.fit(digits.X_train, digits.y_train)
     >>> meta.score(digits.X_test, digits.y_test) > 0.6

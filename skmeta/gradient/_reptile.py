@@ -105,7 +105,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
 
     >>> from skmeta import ReptileClassifier
     >>> from skmeta.datasets import load_digits_tasks
-    >>> digits = load_digits_tasks()
+    >>> digits = load_digits_tasks(flatten=True)
     >>> meta = ReptileClassifier(n_ways=3, random_state=0)
     >>> meta = meta.fit(digits.X_train, digits.y_train)
     >>> meta.score(digits.X_test, digits.y_test) > 0.6

@@ -96,11 +96,11 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
 
     >>> from skmeta import ProtoNetClassifier
     >>> from skmeta.datasets import load_digits_tasks
-    >>> digits = load_digits_tasks()
+    >>> digits = load_digits_tasks(flatten=True)
     >>> meta = ProtoNetClassifier(n_ways=3, random_state=0)
     >>> meta = meta.fit(digits.X_train, digits.y_train)
-    >>> round(meta.score(digits.X_test, digits.y_test), 1)
-    0.9
+    >>> meta.score(digits.X_test, digits.y_test) > 0.7
+    True
     """
 
     _parameter_constraints: dict = {

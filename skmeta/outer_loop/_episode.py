@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..exceptions import DivergenceWarning, warn_caller
+from ..inner_loop import in_chunks
 from ..tasks._batch import TaskBatch
 from ._learner import Learner
 
@@ -52,8 +53,6 @@ class Episode(nn.Module):
         size = self.chunk_size
         if size is None or size >= support.n_tasks or not torch.is_grad_enabled():
             return self.learner.episode(support, query)
-        from ..inner_loop import in_chunks
-
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         return in_chunks(self.learner.episode, support, query, parameters, size)
 
@@ -65,7 +64,7 @@ class Episode(nn.Module):
         """
         output = self._predict(support, query)
         keep = _finite_tasks(output)
-        if bool(keep.all()):
+        if _all(keep):
             return output
         if self.training:
             self.n_diverged += int((~keep).sum())
@@ -143,6 +142,11 @@ def _finite_tasks(output: Tensor) -> Tensor:
     """Tasks without NaN or +inf; -inf is the logit of a class that is not there."""
     detached = output.detach()
     return (detached < torch.inf).flatten(1).all(dim=1)
+
+
+@torch.compiler.disable
+def _all(keep: Tensor) -> bool:
+    return bool(keep.all())
 
 
 def _lift_masked(logits: Tensor, class_mask: Tensor) -> Tensor:
