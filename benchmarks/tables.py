@@ -71,18 +71,22 @@ TITLES = {
 
 
 def grouped():
-    """One row per method, one column per data set and number of support rows."""
+    """One row per method, one column per data set and number of support rows.
+
+    The ledger also has k = 0, intervals, harm rates and seconds.
+    """
     entry = load("grouped_tables")
     if entry is None:
         return ""
     parts = []
     for metric, title in TITLES.items():
-        rows = [row for row in entry["results"] if row["metric"] == metric]
+        rows = [r for r in entry["results"] if r["metric"] == metric and r["k"]]
+        rows = [r | {"method": r["method"].split(" of ")[0]} for r in rows]
         columns = list(dict.fromkeys((r["data"], r["k"]) for r in rows))
         cells = {(r["method"], r["data"], r["k"]): f"{r['mean']:.3f}" for r in rows}
         methods = dict.fromkeys(r["method"] for r in rows)
         body = [[m, *(cells.get((m, *c), "-") for c in columns)] for m in methods]
-        header = ["", *(f"{name}, k={k}" for name, k in columns)]
+        header = ["", *(f"{n.replace('_', ' ')}, k={k}" for n, k in columns)]
         parts.append(
             f"**New groups**, {title} after k rows of the group, mean of "
             f"{len(rows[0]['seeds'])} splits\n\n" + table(header, body)
