@@ -63,11 +63,13 @@ def _fit_learned_prior(train, base, covariance):
     if base is not None:
         feature, model = out_of_fold_predictions(base(), X, train.y, train.groups)
         X = np.hstack([X, feature])
-    design, features = fit_design(X, train.y, train.groups)
+    n_base = X.shape[1] - train.X.shape[1]
+    design, features = fit_design(X, train.y, train.groups, n_base=n_base)
     names, codes = np.unique(train.groups, return_inverse=True)
     statistics = accumulate(features, design.encode(train.y), codes, len(names))
-    n_base = X.shape[1] - train.X.shape[1]
-    return model, design, fit_prior(statistics, covariance, n_base=n_base)
+    center = design.pooled_weights()[0]
+    prior = fit_prior(statistics, covariance, n_base=n_base, center=center)
+    return model, design, prior
 
 
 def learned_prior(train, support, query, base=None, covariance="auto", refit=False):
@@ -109,7 +111,10 @@ def _fit_learned_prior_classifier(train, base, covariance):
             base(), train.X, train.y, train.groups, is_classifier=True
         )
         X = np.hstack([X, feature])
-    design, features = fit_design(X, train.y, train.groups, classes=classes)
+    n_base = X.shape[1] - train.X.shape[1]
+    design, features = fit_design(
+        X, train.y, train.groups, classes=classes, n_base=n_base
+    )
     names, codes = np.unique(train.groups, return_inverse=True)
     prior = fit_logistic_prior(
         features,
@@ -118,7 +123,8 @@ def _fit_learned_prior_classifier(train, base, covariance):
         len(names),
         len(classes),
         covariance,
-        n_base=X.shape[1] - train.X.shape[1],
+        n_base=n_base,
+        center=design.pooled_weights() if n_base else None,
     )
     return classes, imputer, model, design, prior
 

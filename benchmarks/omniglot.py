@@ -73,7 +73,7 @@ def protonet(width, n_ways, n_steps, halve_every, lr, seed):
 RECIPES = {
     # Untuned: width, ways and rate of a first run, never compared on test classes.
     "protonet": lambda seed: protonet(32, 30, 8000, 2000, 2e-3, seed),
-    "protonet-long": lambda seed: protonet(64, 30, 8000, 1700, 2e-3, seed),
+    "protonet-long": lambda seed: protonet(64, 60, 6500, 1300, 2e-3, seed),
 }
 
 

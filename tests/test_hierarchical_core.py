@@ -47,6 +47,7 @@ from skmeta.hierarchical._statistics import (
     concatenate,
     empty_statistics,
     padded_blocks,
+    shifted,
 )
 
 STRUCTURES = [name for name in COVARIANCES if name != "auto"]
@@ -132,6 +133,15 @@ def test_padded_blocks_cover_each_row_once_and_pad_by_half_at_most():
     assert padded < 3 * len(codes)
 
 
+def test_shifted_statistics_are_those_of_the_residual():
+    X, y, codes, _ = make_tasks(6, [0, 1, 2, 5, 9, 3])
+    weights = np.array([1.0, -2.0, 0.5])
+    residual = accumulate(X, y - X @ weights, codes, 6)
+    moved = shifted(accumulate(X, y, codes, 6), weights)
+    for field, expected in zip(moved.fields, residual.fields, strict=True):
+        assert_allclose(field, expected, atol=1e-11)
+
+
 def test_statistics_add_up_and_join():
     X, y, codes, _ = make_tasks()
     half = np.random.default_rng(0).uniform(size=len(y)) < 0.5
@@ -139,7 +149,7 @@ def test_statistics_add_up_and_join():
     parts = [accumulate(X[m], y[m], codes[m], 60) for m in (half, ~half)]
     for field, total in zip((parts[0] + parts[1]).fields, both.fields, strict=True):
         assert_allclose(field, total, atol=1e-11)
-    joined = concatenate([both[:10], both[10:]])
+    joined = concatenate([both.take(slice(10)), both.take(slice(10, None))])
     assert joined.n_tasks == 60
     assert_allclose(joined.gram, both.gram)
     assert_allclose((both - parts[0]).cross, parts[1].cross, atol=1e-11)
@@ -175,7 +185,7 @@ def test_gradient_of_the_objective(covariance):
     X, y, codes, _ = make_tasks(30, 8, sd=(1.0, 0.5, 0.2, 0.0, 0.3))
     statistics = accumulate(X, y, codes, 30)
     groups = default_ridge_groups(5, 2)
-    problem = Problem([statistics, statistics[:20]], covariance, groups)
+    problem = Problem([statistics, statistics.take(slice(20))], covariance, groups)
     theta = 0.5 * np.random.default_rng(0).normal(size=problem.n_free + 3)
     numeric = approx_fprime(theta, lambda t: problem(t)[0], 1e-6)
     assert_allclose(problem(theta)[1], numeric, atol=1e-5)
@@ -543,7 +553,8 @@ def test_averaged_probabilities_against_monte_carlo():
 def test_the_bound_lies_below_the_evidence_and_only_rises():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 12)
-    data = LogisticData(np.ones((12, 1)), labels, np.zeros(12, int), 1, 2)
+    center = np.array([[0.3]])
+    data = LogisticData(np.ones((12, 1)), labels, np.zeros(12, int), 1, 2, center)
     groups, bound = default_ridge_groups(1), np.ones((12, 1))
     values = []
     for _ in range(20):
@@ -556,7 +567,7 @@ def test_the_bound_lies_below_the_evidence_and_only_rises():
     sign = np.where(labels == 1, 1, -1)[:, None]
 
     grid = np.linspace(-40, 40, 40_001)
-    density = log_expit(sign * grid).sum(0) + norm.logpdf(grid, 0, np.sqrt(variance))
+    density = log_expit(sign * grid).sum(0) + norm.logpdf(grid, 0.3, np.sqrt(variance))
     exact = np.log(np.exp(density).sum() * (grid[1] - grid[0]))
     assert values[-1] < exact
     assert values[-1] > exact - 0.2
@@ -700,3 +711,64 @@ def test_a_class_missing_from_a_fold_gets_the_lowest_value():
         LogisticRegression(), X, labels, codes, is_classifier=True
     )
     assert (features[codes == 0].argmin(1) == 2).all()
+
+
+@pytest.mark.parametrize("n_inputs", [3, 90])
+def test_pooled_weights_repeat_the_pooled_model(n_inputs):
+    rng = np.random.default_rng(0)
+    groups, X = np.repeat(np.arange(20), 10), rng.normal(size=(200, n_inputs))
+    y, pooled = 5 + 3 * rng.normal(size=200), 4 + rng.normal(size=(200, 1))
+    design, features = fit_design(np.hstack([X, pooled]), y, groups, n_base=1)
+    repeated = design.decode(features @ design.pooled_weights()[0])
+    assert_allclose(repeated, pooled[:, 0])
+    labels = rng.integers(0, 3, 200)
+    odds = rng.normal(size=(200, 3))
+    design, features = fit_design(
+        np.hstack([X, odds]), labels, groups, classes=np.arange(3), n_base=3
+    )
+    assert_allclose(features @ design.pooled_weights().T, odds, atol=1e-12)
+
+
+def test_center_is_where_the_mean_goes_without_evidence():
+    rng = np.random.default_rng(0)
+    X, _, codes, _ = make_tasks(40, 10)
+    center = np.array([0.0, 2.0, -1.0])
+    y = X @ center + 0.3 * rng.normal(size=40)[codes] + 0.5 * rng.normal(size=400)
+    statistics = accumulate(X, y, codes, 40)
+    towards_zero = fit_prior(statistics, "intercept")
+    towards_truth = fit_prior(statistics, "intercept", center=center)
+    error = [
+        np.abs(p.mean[1:] - center[1:]).sum() for p in (towards_zero, towards_truth)
+    ]
+    assert error[1] < 0.3 * error[0]
+    assert towards_truth.ridge[1] > 10 * towards_zero.ridge[1]
+
+
+def test_a_good_pooled_classifier_is_kept_and_corrected_by_the_task():
+    rng = np.random.default_rng(0)
+    codes, odds = np.repeat(np.arange(60), 30), 2 * rng.normal(size=(1800, 1))
+    raw = rng.normal(size=(1800, 4))
+    shift = rng.normal(size=60)[codes]
+    labels = (rng.logistic(size=1800) < odds[:, 0] + shift).astype(int)
+    design, features = fit_design(
+        np.hstack([raw, odds]), labels, codes, classes=np.arange(2), n_base=1
+    )
+    center = design.pooled_weights()
+    prior = fit_logistic_prior(features, labels, codes, 60, 2, n_base=1, center=center)
+    assert_allclose(prior.mean, center, atol=1e-5)
+    assert prior.covariance != "none"
+    assert np.square(prior.between[1:5]).sum() == 0
+
+
+def test_a_bad_pooled_classifier_is_corrected_for_all():
+    rng = np.random.default_rng(0)
+    codes, raw = np.repeat(np.arange(60), 30), rng.normal(size=(1800, 2))
+    odds = rng.normal(size=(1800, 1))
+    labels = (rng.logistic(size=1800) < 3 * raw[:, 0]).astype(int)
+    design, features = fit_design(
+        np.hstack([raw, odds]), labels, codes, classes=np.arange(2), n_base=1
+    )
+    center = design.pooled_weights()
+    prior = fit_logistic_prior(features, labels, codes, 60, 2, n_base=1, center=center)
+    assert prior.mean[0, 1] > 2
+    assert abs(prior.mean[0, 3]) < 0.3

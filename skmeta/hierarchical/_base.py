@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -49,8 +51,14 @@ class HierarchicalMixin:
             X = np.hstack([X, pooled])
             self._n_base = pooled.shape[1]
         indices = None if classes is None else np.arange(len(classes))
-        self._design, features = fit_design(X, table.y, table.codes, classes=indices)
+        self._design, features = fit_design(
+            X, table.y, table.codes, classes=indices, n_base=self._n_base
+        )
         return features
+
+    def _pooled_center(self):
+        """Weights that repeat the pooled model; None, for zero, where there is none."""
+        return self._design.pooled_weights() if self._n_base else None
 
     def _design_rows(self, table, classes=None):
         """Design rows of rows that the pooled model has not been fitted on."""
@@ -59,6 +67,62 @@ class HierarchicalMixin:
             pooled = pooled_features(self.base_estimator_, X, classes)
             X = np.hstack([X, pooled])
         return self._design.features(X)
+
+    def _training_support(self, table, resume):
+        """Support of all training tasks, those of the table replaced or added."""
+        if not resume:
+            return self._learn_support(table)
+        known = self._extended(self._summarize(table), self.states_).support
+        new = set(known.ids)
+        kept = [i for i, task in enumerate(self._training.ids) if task not in new]
+        joined = self._join([self._training.take(kept), known])
+        return replace(joined, training=np.ones(len(joined.ids), dtype=bool))
+
+    def _combine(self, first, second):
+        rows = self._combine_rows(first.rows, second.rows)
+        return TaskSupport(first.ids, rows, np.zeros(len(first.ids), dtype=bool))
+
+    def _join(self, supports):
+        return TaskSupport(
+            [task for support in supports for task in support.ids],
+            self._join_rows([support.rows for support in supports]),
+            np.concatenate([support.training for support in supports]),
+        )
+
+    def _solve(self, support):
+        state = self._posterior(support)
+        training = np.flatnonzero(support.training)
+        if len(training):
+            exact = self._training_posterior(support.take(training))
+            for name, values in exact.items():
+                state[name][training] = values
+        return state
+
+
+@dataclass(frozen=True)
+class TaskSupport:
+    """Design rows of tasks, or their statistics.
+
+    Parameters
+    ----------
+    ids : list
+        Task ids.
+    rows : Statistics or TaskTable
+        Of the tasks in the order of the ids.
+    training : bool ndarray of shape (n_tasks,)
+        Whether the prior was learned from exactly these rows, which must then not be
+        counted a second time.
+    """
+
+    ids: list
+    rows: Any
+    training: np.ndarray
+
+    def take(self, tasks):
+        """The tasks at the given positions."""
+        tasks = np.asarray(tasks, dtype=np.intp)
+        ids = [self.ids[t] for t in tasks]
+        return TaskSupport(ids, self.rows.take(tasks), self.training[tasks])
 
 
 def _flat(X):

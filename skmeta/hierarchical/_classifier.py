@@ -8,8 +8,12 @@ import numpy as np
 
 from ..base import MetaClassifierMixin, MetaEstimator
 from ..tasks._table import append_rows, join_tables, table_from_codes
-from ._base import HierarchicalMixin
-from ._laplace import logistic_posterior, predict_proba
+from ._base import HierarchicalMixin, TaskSupport
+from ._laplace import (
+    logistic_posterior,
+    predict_proba,
+    training_logistic_posterior,
+)
 from ._laplace_prior import fit_logistic_prior
 
 
@@ -36,8 +40,8 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
             default="auto"
         How weights may differ between tasks: not at all, in the intercept (a random
         intercept), each on its own (random intercept and slopes), along a few
-        directions, or freely. "auto" takes the structure of the highest marginal
-        likelihood, less one for each parameter.
+        directions, or freely. "auto" takes what predicts the later rows of held-out
+        training tasks best from their earlier ones, by cross-validation over tasks.
     cv : int, default=5
         Folds over tasks for the predictions of `base_estimator`.
     n_shots : int, default=5
@@ -117,51 +121,43 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
                     f"{type(self).__name__} needs samples of at least 2 classes in the "
                     f"data, but the data contains only one class: {table.y[0]!r}."
                 )
-            summary = self._encode(table)
-            features = self._learn_design(summary, self.classes_)
-            training = summary = replace(summary, X=features)
-        else:
-            summary = self._summarize(table)
-            known = self._extended(summary, self.states_).support
-            new = set(known.ids)
-            kept = [i for i, t in enumerate(self._training.ids) if t not in new]
-            training = join_tables([self._training.take(kept), known])
+        training = self._training_support(table, resume)
         self.prior_ = fit_logistic_prior(
-            training.X,
-            training.y,
-            training.codes,
-            training.n_tasks,
-            len(self.classes_),
+            *self._arrays(training),
             self.covariance,
             n_base=self._n_base,
+            center=self._pooled_center(),
         )
         self._training = training
-        return summary
+        return self._summarize(table) if resume else training
+
+    def _learn_support(self, table):
+        table = self._encode(table)
+        table = replace(table, X=self._learn_design(table, self.classes_))
+        return TaskSupport(table.ids, table, np.ones(table.n_tasks, dtype=bool))
 
     def _summarize(self, table):
         table = self._encode(table)
-        return replace(table, X=self._design_rows(table, self.classes_))
+        table = replace(table, X=self._design_rows(table, self.classes_))
+        return TaskSupport(table.ids, table, np.zeros(table.n_tasks, dtype=bool))
 
-    _combine = staticmethod(append_rows)
-    _join = staticmethod(join_tables)
+    _combine_rows = staticmethod(append_rows)
+    _join_rows = staticmethod(join_tables)
 
     def _prior_summary(self, ids):
-        return table_from_codes(
-            np.zeros((0, self._design.n_features)),
-            np.zeros(0, dtype=np.intp),
-            np.zeros(0, dtype=np.intp),
-            ids,
-        )
+        X, none = np.zeros((0, self._design.n_features)), np.zeros(0, dtype=np.intp)
+        table = table_from_codes(X, none, none, ids)
+        return TaskSupport(ids, table, np.zeros(len(ids), dtype=bool))
 
-    def _solve(self, summary):
-        return logistic_posterior(
-            self.prior_,
-            summary.X,
-            summary.y,
-            summary.codes,
-            summary.n_tasks,
-            len(self.classes_),
-        )
+    def _posterior(self, support):
+        return logistic_posterior(self.prior_, *self._arrays(support))
+
+    def _training_posterior(self, support):
+        return training_logistic_posterior(self.prior_, *self._arrays(support))
+
+    def _arrays(self, support):
+        rows = support.rows
+        return rows.X, rows.y, rows.codes, rows.n_tasks, len(self.classes_)
 
     def _forward(self, state, table):
         features = self._design_rows(table, self.classes_)

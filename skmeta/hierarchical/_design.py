@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import block_diag
 
 from ._out_of_fold import _folds
 
@@ -24,6 +25,9 @@ class Design:
         them, where they are many.
     target_center, target_scale : float
         Standardisation of the target.
+    n_base : int
+        How many of the last columns are predictions of a pooled model; they are kept
+        as they are.
     """
 
     center: np.ndarray
@@ -31,12 +35,31 @@ class Design:
     directions: np.ndarray | None = None
     target_center: float = 0.0
     target_scale: float = 1.0
+    n_base: int = 0
 
     @property
     def n_features(self) -> int:
         """Number of design columns, the constant among them."""
         width = len(self.center) if self.directions is None else len(self.directions.T)
         return 1 + width
+
+    def pooled_weights(self) -> np.ndarray:
+        """Weights that repeat the pooled model, one row for each of its columns.
+
+        They are where the shared mean starts from: with few tasks, or nothing to be
+        gained, a hierarchical model then predicts as the pooled one does.
+        """
+        weights = np.zeros((max(self.n_base, 1), self.n_features))
+        for k in range(self.n_base):
+            column = len(self.center) - self.n_base + k
+            inverse = self.inverse_scale[column]
+            weights[k, 0] = (self.center[column] - self.target_center) / (
+                self.target_scale
+            )
+            weights[k, self.n_features - self.n_base + k] = (
+                1 / (inverse * self.target_scale) if inverse else 0.0
+            )
+        return weights
 
     def features(self, X: np.ndarray) -> np.ndarray:
         """Design rows of shape (n_rows, n_features), the first column constant."""
@@ -61,6 +84,7 @@ def fit_design(
     groups: np.ndarray,
     *,
     classes: np.ndarray | None = None,
+    n_base: int = 0,
     max_features: int = 64,
 ) -> tuple[Design, np.ndarray]:
     """Learn the standardisation and, where columns are many, a smaller design.
@@ -80,8 +104,10 @@ def fit_design(
         Task of every row.
     classes : ndarray of shape (n_classes,), default=None
         Classes; the target is then not standardised.
+    n_base : int, default=0
+        How many of the last columns are predictions of a pooled model.
     max_features : int, default=64
-        Largest number of design columns besides the constant.
+        Largest number of design columns besides the constant and these.
 
     Returns
     -------
@@ -96,8 +122,8 @@ def fit_design(
     constant = scale <= 1e-12 * np.maximum(np.abs(center), np.finfo(float).tiny)
     inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, scale))
     target = (0.0, 1.0) if classes is not None else _target_scale(y)
-    design = Design(center, inverse, None, *target)
-    if X.shape[1] <= max_features:
+    design = Design(center, inverse, None, *target, n_base)
+    if X.shape[1] - n_base <= max_features:
         return design, design.features(X)
     return _reduce(design, X, y, groups, classes, max_features)
 
@@ -111,28 +137,24 @@ def _target_scale(y) -> tuple[float, float]:
 
 def _reduce(design, X, y, groups, classes, max_features):
     """Design of principal components and pooled ridge predictions."""
-    Z = (X - design.center) * design.inverse_scale
+    n_raw = X.shape[1] - design.n_base
+    Z = ((X - design.center) * design.inverse_scale)[:, :n_raw]
     target = _target_columns(design, y, classes)
-    directions, out_of_fold = _ridge_directions(Z, target, groups)
-    n_components = max(max_features - len(directions.T), 1)
+    ridge, out_of_fold = _ridge_directions(Z, target, groups)
+    n_components = max(max_features - len(ridge.T), 1)
     _, components = linalg.eigh(
-        Z.T @ Z, subset_by_index=[len(Z.T) - n_components, len(Z.T) - 1]
+        Z.T @ Z, subset_by_index=[n_raw - n_components, n_raw - 1]
     )
-    joined = np.hstack([directions, components])
     projected = np.hstack([out_of_fold, Z @ components])
     scale = np.sqrt(np.square(projected).mean(0))
-    joined = joined * np.where(scale > 1e-12, 1.0 / np.maximum(scale, 1e-12), 0.0)
-    reduced = Design(
-        design.center,
-        design.inverse_scale,
-        joined,
-        design.target_center,
-        design.target_scale,
+    unit = np.where(scale > 1e-12, 1.0 / np.maximum(scale, 1e-12), 0.0)
+    directions = block_diag(
+        np.hstack([ridge, components]) * unit, np.eye(design.n_base)
     )
+    reduced = replace(design, directions=directions)
     features = reduced.features(X)
-    features[:, 1 : 1 + len(directions.T)] = out_of_fold / np.maximum(
-        scale[: len(directions.T)], 1e-12
-    )
+    n_ridge = len(ridge.T)
+    features[:, 1 : 1 + n_ridge] = out_of_fold * unit[:n_ridge]
     return reduced, features
 
 

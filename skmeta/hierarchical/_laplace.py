@@ -61,11 +61,6 @@ def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
     return np.eye(n_classes)[labels]
 
 
-def curvature(p: np.ndarray) -> np.ndarray:
-    """Second derivative of the loss in the logits."""
-    return p * (1 - p)
-
-
 def log_likelihood(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Log-likelihood of every row; columns on the last axis."""
     return log_expit(np.where(target == 1, logits, -logits)).sum(-1)
@@ -186,7 +181,7 @@ class _Block:
         return (likelihood * self.weight).sum(1) - 0.5 * np.square(latent).sum((1, 2))
 
     def hessian(self, p):
-        curve = curvature(p) * self.weight[..., None]
+        curve = p * (1 - p) * self.weight[..., None]
         scaled = self.Z[:, None] * curve.transpose(0, 2, 1)[..., None]
         hessian = np.matmul(scaled.swapaxes(2, 3), self.Z[:, None])
         hessian[..., np.arange(hessian.shape[-1]), np.arange(hessian.shape[-1])] += 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import log_expit
@@ -11,18 +11,23 @@ from ._evidence import marginalise, shared_mean
 from ._gaussian import conditional
 from ._laplace import indicators
 from ._optimise import Problem, summed_evidence
-from ._statistics import Statistics, accumulate, padded_blocks
+from ._statistics import Statistics, accumulate, padded_blocks, shifted
 
 
 @dataclass(frozen=True)
 class LogisticData:
-    """Rows in long format with their tasks and class indicators."""
+    """Rows in long format with their tasks and class indicators.
+
+    `center` of shape (n_columns, n_features) are the weights towards which the means
+    of the columns are shrunk.
+    """
 
     features: np.ndarray
     labels: np.ndarray
     codes: np.ndarray
     n_tasks: int
     n_classes: int
+    center: np.ndarray
 
     @property
     def target(self) -> np.ndarray:
@@ -34,6 +39,12 @@ class LogisticData:
         chosen[slice(0) if tasks is None else tasks] = True
         return chosen[self.codes]
 
+    def columns(self, columns) -> LogisticData:
+        """The same rows with some of the features."""
+        return replace(
+            self, features=self.features[:, columns], center=self.center[:, columns]
+        )
+
     def take(self, tasks) -> LogisticData:
         """Rows of some tasks, which are renumbered; None means all of them."""
         if tasks is None:
@@ -41,9 +52,12 @@ class LogisticData:
         number = np.empty(self.n_tasks, dtype=int)
         number[tasks] = np.arange(len(tasks))
         rows = self.rows(tasks)
-        codes = number[self.codes[rows]]
-        return LogisticData(
-            self.features[rows], self.labels[rows], codes, len(tasks), self.n_classes
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=self.labels[rows],
+            codes=number[self.codes[rows]],
+            n_tasks=len(tasks),
         )
 
 
@@ -56,14 +70,16 @@ def bound_weight(bound: np.ndarray) -> np.ndarray:
 def expand(data: LogisticData, bound: np.ndarray) -> list[Statistics]:
     """Statistics of the quadratic bound, one set of tasks for each column.
 
-    The energies are left at zero; `bound_value` puts the constants back.
+    They are those of the deviation from `center`. Energies start from zero, since
+    `bound_value` puts the constants of the bound back.
     """
     weight, zero = bound_weight(bound), np.zeros(data.n_tasks)
     working = (data.target - 0.5) / weight
     parts = []
-    for y, w in zip(working.T, weight.T, strict=True):
+    for y, w, center in zip(working.T, weight.T, data.center, strict=True):
         part = accumulate(data.features, y, data.codes, data.n_tasks, w)
-        parts.append(Statistics(part.gram, part.cross, zero, part.count))
+        part = Statistics(part.gram, part.cross, zero, part.count)
+        parts.append(shifted(part, center))
     return parts
 
 
@@ -80,17 +96,18 @@ def tighten(data, variances, bound, n_steps=2):
     factor, _, ridge = variances
     for _ in range(n_steps):
         parts = expand(data, bound)
-        fits = [moments(data, part, factor, ridge) for part in parts]
+        fits = [moments(data, k, part, factor, ridge) for k, part in enumerate(parts)]
         bound = np.sqrt(np.column_stack([second for _, _, second in fits]))
     return bound
 
 
-def moments(data, part, factor, ridge):
+def moments(data, column, part, factor, ridge):
     """Posterior of the mean of a column, and second moments of its logits."""
     precision, score, *_ = marginalise(part, factor, 1.0)
     mean, mean_cov, _ = shared_mean(precision.sum(0), score.sum(0), ridge)
+    center = data.center[column]
     latent, _ = conditional(factor, 1.0, part.gram, part.cross - part.gram @ mean)
-    weights = mean + latent @ factor.T
+    weights = center + mean + latent @ factor.T
     between = factor @ factor.T
     keep = np.eye(len(mean)) - between @ precision
     cov = between - between @ precision @ between
@@ -101,4 +118,4 @@ def moments(data, part, factor, ridge):
     for tasks, rows, mask in padded_blocks(data.codes, data.n_tasks, width):
         block = data.features[rows]
         second[rows[mask]] = (np.matmul(block, cov[tasks]) * block).sum(2)[mask]
-    return mean, mean_cov, np.maximum(second, 0)
+    return center + mean, mean_cov, np.maximum(second, 0)

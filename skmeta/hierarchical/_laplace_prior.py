@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ._laplace import LogisticPrior, logistic_posterior, predict_proba
 from ._laplace_bound import LogisticData, bound_value, expand, moments, tighten
 from ._optimise import (
+    FIXED_RIDGE,
     Problem,
     default_ridge_groups,
     expectation_maximisation,
@@ -33,6 +34,7 @@ def fit_logistic_prior(
     covariance: str = "auto",
     *,
     n_base: int = 0,
+    center: np.ndarray | None = None,
     max_iter: int = 30,
 ) -> LogisticPrior:
     """Learn the prior of logistic tasks.
@@ -57,9 +59,13 @@ def fit_logistic_prior(
             default="auto"
         Structure of the covariance between tasks. With "auto" structure, scale and
         weight of support rows are those that predict the later rows of held-out
-        training tasks best from the earlier ones.
+        training tasks best from the earlier ones. Where a pooled model is given, it is
+        kept as the mean unless changing it is better by more than a standard error.
     n_base : int, default=0
         How many of the last features are predictions of a pooled model.
+    center : ndarray of shape (n_columns, n_features), default=None
+        Weights towards which the ridge shrinks the means; zero by default. See
+        ``Design.pooled_weights``.
     max_iter : int, default=30
         Bound on the number of updates.
 
@@ -80,20 +86,34 @@ def fit_logistic_prior(
     if not len(codes):
         raise ValueError("Learning a prior needs at least one task with rows.")
     present, codes = np.unique(codes, return_inverse=True)
-    data = LogisticData(features, labels, codes, len(present), n_classes)
+    n_columns = 1 if n_classes == 2 else n_classes
+    start = np.zeros((n_columns, features.shape[1])) if center is None else center
+    data = LogisticData(features, labels, codes, len(present), n_classes, start)
     groups = default_ridge_groups(features.shape[1], n_base)
     if covariance != "auto":
-        return _fit_structure(data, covariance, groups, max_iter)[0]
+        return _fit_structure(data, covariance, groups, max_iter).prior
     names = dict.fromkeys(["none", *candidates(len(present), len(groups))])
-    fitted = [_fit_structure(data, name, groups, max_iter) for name in names]
-    return choose(data, fitted)
+    fits = [_fit_structure(data, name, groups, max_iter) for name in names]
+    if n_base and center is not None:
+        # The pooled model as it is, corrected by the task in terms of its prediction.
+        columns = np.r_[0, len(groups) - n_base : len(groups)]
+        few, known = data.columns(columns), np.full(len(columns), -1)
+        names = dict.fromkeys(["none", *candidates(len(present), len(columns))])
+        fits += [_fit_structure(few, name, known, max_iter) for name in names]
+    return _choose(fits, len(groups), n_base)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Prior of one structure, its data, and where the bound touches."""
+
+    prior: LogisticPrior
+    data: LogisticData
+    bound: np.ndarray
 
 
 def _fit_structure(data, covariance, groups, max_iter):
-    """Prior of one structure, and where its bound touches.
-
-    Variances come from as many tasks as time allows, means from all of them.
-    """
+    """Variances from as many tasks as time allows, means from all of them."""
     few = data.take(_sample(data))
     bound = np.ones(few.target.shape)
     theta, last, n_iter = None, -np.inf, 0
@@ -111,7 +131,7 @@ def _fit_structure(data, covariance, groups, max_iter):
     if few is not data:
         bound = tighten(data, (factor, 1.0, ridge), np.ones(data.target.shape), 10)
     prior = LogisticPrior(None, factor, factor, ridge, covariance, value, n_iter)
-    return _with_means(data, prior, bound), bound
+    return _Fit(_with_means(data, prior, bound), data, bound)
 
 
 def _sample(data):
@@ -124,7 +144,8 @@ def _sample(data):
 def _with_means(data, prior, bound) -> LogisticPrior:
     """Prior with the means, and their uncertainty, that a bound implies."""
     parts = expand(data, bound)
-    fits = [moments(data, s, prior.between, prior.ridge)[:2] for s in parts]
+    variances = prior.between, prior.ridge
+    fits = [moments(data, k, s, *variances)[:2] for k, s in enumerate(parts)]
     means, covs = zip(*fits, strict=True)
     cov = prior.between @ prior.between.T + np.mean(covs, axis=0)
     return replace(prior, mean=np.array(means), factor=symmetric_root(cov, _TOLERANCE))
@@ -137,39 +158,66 @@ def _start(problem):
     return problem.pack(initial_factor(cov, problem.covariance), 1.0, slopes)
 
 
-def choose(data: LogisticData, fitted) -> LogisticPrior:
+def _choose(fits: list[_Fit], n_features: int, n_base: int) -> LogisticPrior:
     """Prior, scale and row weight that predict later rows of new tasks best.
 
     Folds are over tasks, and each is judged with the means that the others give. The
     likelihood counts rows as independent; where they are not, as in windows of one
     activity after another, it asks for more adaptation than pays, and this does not.
-
-    Parameters
-    ----------
-    data : LogisticData
-        Training rows.
-    fitted : list of (LogisticPrior, ndarray)
-        Prior of every structure, and where its bound touches.
     """
-    sample = _sample(data)
-    rows, data = data.rows(sample), data.take(sample)
-    n_folds = min(_N_FOLDS, data.n_tasks)
-    fold = np.random.default_rng(0).permutation(data.n_tasks) % n_folds
-    scores = np.zeros(sum(len(versions(prior)) for prior, _ in fitted))
-    for k in range(n_folds):
-        rest, held_out = np.flatnonzero(fold != k), data.take(np.flatnonzero(fold == k))
-        trials = []
-        for prior, bound in fitted:
-            bound = bound[rows][data.rows(rest)]
-            trials += versions(_refit_means(data.take(rest), prior, bound))
-        scores += [later_loss(held_out, trial) for trial in trials]
-    trials = [trial for prior, _ in fitted for trial in versions(prior)]
-    return trials[int(np.argmin(scores))]
+    n_tasks = fits[0].data.n_tasks
+    sample = _sample(fits[0].data)
+    sample = np.arange(n_tasks) if sample is None else sample
+    fold = np.random.default_rng(0).permutation(len(sample)) % _N_FOLDS
+    losses = [
+        [
+            later_loss(fit.data.take(sample[fold == k]), trial)
+            for fit in fits
+            for trial in versions(_without(fit, sample[fold != k]))
+        ]
+        for k in np.unique(fold)
+    ]
+    trials = [trial for fit in fits for trial in versions(fit.prior)]
+    chosen = trials[_cautious_argmin(np.concatenate(losses, axis=1), trials)]
+    return _embed(chosen, n_features, n_base)
 
 
-def _refit_means(data, prior, bound):
-    bound = tighten(data, (prior.between, 1.0, prior.ridge), bound, 5)
-    return _with_means(data, prior, bound)
+def _cautious_argmin(losses: np.ndarray, trials: list[LogisticPrior]) -> int:
+    """Trial of the smallest loss, but a pooled model as it is if it comes close.
+
+    Its out-of-fold predictions come from fewer tasks than those for new tasks, which
+    makes correcting them look better than it is. So a corrected one must win by more
+    than a standard error over tasks.
+    """
+    total = losses.sum(1)
+    best = int(np.argmin(total))
+    known = [i for i, trial in enumerate(trials) if trial.ridge[0] == FIXED_RIDGE]
+    if not known or best in known:
+        return best
+    close = known[int(np.argmin(total[known]))]
+    gap = losses[close] - losses[best]
+    return close if gap.mean() < gap.std() / np.sqrt(len(gap)) else best
+
+
+def _without(fit, rest):
+    """Prior whose means come from some tasks only."""
+    prior, data = fit.prior, fit.data.take(rest)
+    variances, bound = (prior.between, 1.0, prior.ridge), fit.bound[fit.data.rows(rest)]
+    return _with_means(data, prior, tighten(data, variances, bound, 5))
+
+
+def _embed(prior, n_features, n_base):
+    """Prior over all features from one over the constant and the pooled columns."""
+    if prior.mean.shape[1] == n_features:
+        return prior
+    columns = np.r_[0, n_features - n_base : n_features]
+    mean = np.zeros((len(prior.mean), n_features))
+    factor = np.zeros((n_features, prior.factor.shape[1]))
+    between = np.zeros((n_features, prior.between.shape[1]))
+    ridge = np.full(n_features, FIXED_RIDGE)
+    mean[:, columns], factor[columns] = prior.mean, prior.factor
+    between[columns], ridge[columns] = prior.between, prior.ridge
+    return replace(prior, mean=mean, factor=factor, between=between, ridge=ridge)
 
 
 def versions(prior: LogisticPrior) -> list[LogisticPrior]:
@@ -198,14 +246,15 @@ def row_positions(codes: np.ndarray, n_tasks: int) -> np.ndarray:
     return position
 
 
-def later_loss(data: LogisticData, prior: LogisticPrior) -> float:
-    """Log-loss after 2, 5 and 20 rows of new tasks, all tasks weighing alike."""
+def later_loss(data: LogisticData, prior: LogisticPrior) -> np.ndarray:
+    """Log-loss of every task after 2, 5 and 20 of its rows, averaged."""
     position = row_positions(data.codes, data.n_tasks)
-    return sum(_loss_after(data, prior, position < n_shots) for n_shots in _SHOTS)
+    losses = [_loss_after(data, prior, position < n_shots) for n_shots in _SHOTS]
+    return np.mean(losses, axis=0)
 
 
-def _loss_after(data, prior, support) -> float:
-    """Log-loss of the rows outside the support, summed over tasks."""
+def _loss_after(data, prior, support) -> np.ndarray:
+    """Log-loss of the rows of every task outside the support; zero without any."""
     X, y, codes = data.features, data.labels, data.codes
     state = logistic_posterior(
         prior, X[support], y[support], codes[support], data.n_tasks, data.n_classes
@@ -213,5 +262,6 @@ def _loss_after(data, prior, support) -> float:
     query = ~support
     proba = predict_proba(prior, state, X[query], codes[query])
     loss = -np.log(np.maximum(proba[np.arange(len(proba)), y[query]], 1e-12))
-    sizes = np.bincount(codes[query], minlength=data.n_tasks)[codes[query]]
-    return float((loss / sizes).sum())
+    sizes = np.bincount(codes[query], minlength=data.n_tasks)
+    sums = np.bincount(codes[query], loss, minlength=data.n_tasks)
+    return sums / np.maximum(sizes, 1)

@@ -13,7 +13,7 @@ from ._statistics import Statistics
 
 # Targets are standardised, so these are fractions of their pooled variance.
 NOISE_FLOOR = 1e-8
-FLAT_RIDGE = 1e-6
+FLAT_RIDGE, FIXED_RIDGE = 1e-6, 1e8
 RANK = 2
 
 
@@ -41,7 +41,8 @@ def default_ridge_groups(n_features: int, n_base: int = 0) -> np.ndarray:
     """Groups of features whose mean slopes are shrunk alike.
 
     Group 0, the constant, is left free; the last `n_base` columns, predictions of a
-    pooled model, must not be shrunk as hard as the many raw features beside them.
+    pooled model, must not be shrunk as hard as the many raw features beside them. A
+    group of -1 means that the mean is known.
     """
     groups = np.ones(n_features, dtype=int)
     groups[0] = 0
@@ -59,14 +60,20 @@ def ridge_vector(
     slope_variances : ndarray of shape (n_groups,)
         Variance of the mean slopes of every ridge group.
     groups : ndarray of shape (n_features,)
-        Ridge group of every feature; 0 is left free.
+        Ridge group of every feature, see `default_ridge_groups`.
     variances : ndarray of shape (n_features,), default=0
         Variances between tasks. A slope that differs between tasks is expected to
         have a mean of the same size: shrunk as hard as the many that do not matter,
         it would reappear as a difference between tasks.
     """
-    spread = np.r_[0.0, slope_variances][groups] + variances
-    return np.where(groups == 0, FLAT_RIDGE, 1 / np.where(groups == 0, 1.0, spread))
+    spread = np.r_[1.0, slope_variances][np.maximum(groups, 0)] + variances
+    fixed = np.where(groups == 0, FLAT_RIDGE, FIXED_RIDGE)
+    return np.where(groups > 0, 1 / spread, fixed)
+
+
+def group_sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sums over the features of every ridge group from 1 on."""
+    return np.bincount(np.maximum(groups, 0), values)[1:]
 
 
 def summed_evidence(parts, factor, noise, ridge):
@@ -161,9 +168,9 @@ class Problem:
             self.parts, factor, noise, ridge
         )
         d_spread = 0.5 * len(self.parts) * ridge * (ridge * squares - 1)
-        d_spread[self.groups == 0] = 0.0
+        d_spread[self.groups <= 0] = 0.0
         d_factor = 2 * (d_cov @ factor + d_spread[:, None] * factor)
-        d_slopes = np.bincount(self.groups, d_spread)[1:]
+        d_slopes = group_sums(d_spread, self.groups)
         gradient = np.r_[
             np.zeros(n_free),
             0 if self.fixed_noise else d_noise * np.exp(theta[n_free]),
@@ -239,14 +246,14 @@ def expectation_maximisation(
     cov = np.eye(p) * 0.1 / p
     cov[0, 0] = 0.1
     noise, trace = fixed_noise or 0.5, []
-    slope_variances = np.full(groups.max(), 1.0 / p)
+    slope_variances = np.full(max(groups.max(), 0), 1.0 / p)
     for _ in range(n_steps):
         ridge = ridge_vector(slope_variances, groups)
         value, d_cov, d_noise, squares = summed_evidence(
             parts, np.linalg.cholesky(cov), noise, ridge
         )
         trace.append(value)
-        means = np.bincount(groups, squares)[1:] / np.bincount(groups)[1:]
+        means = group_sums(squares, groups) / group_sums(np.ones(p), groups)
         slope_variances = np.maximum(means, 1e-8)
         cov = positive(cov + cov @ (2 * d_cov) @ cov / n_tasks)
         if fixed_noise is None:

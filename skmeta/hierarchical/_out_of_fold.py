@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.utils import _safe_indexing
@@ -84,30 +85,26 @@ def pooled_features(model, X, classes=None) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_samples, n_columns)
-        Predictions; or log-odds of the second of two classes; or one centred column of
-        log-probabilities per class. Logarithms are clipped. A class that the model
-        has not seen gets the lowest value.
+        Predictions; or log-odds of the second of two classes; or of each class against
+        the rest. Log-odds are clipped. A class that the model has not seen gets the
+        lowest value.
     """
     if classes is None:
         return np.asarray(model.predict(X), dtype=float).reshape(-1, 1)
-    scores = np.full((len(model.classes_) and _n_rows(X), len(classes)), -2 * _CLIP)
-    scores[:, np.searchsorted(classes, model.classes_)] = _log_scores(model, X)
-    if len(classes) == 2:
-        return np.clip(scores[:, 1:] - scores[:, :1], -_CLIP, _CLIP)
-    scores = np.clip(scores - scores.max(1, keepdims=True), -_CLIP, 0)
-    return scores - scores.mean(1, keepdims=True)
+    scores = np.full((_n_rows(X), len(classes)), -_CLIP)
+    scores[:, np.searchsorted(classes, model.classes_)] = _log_odds(model, X)
+    return np.clip(scores[:, 1:] if len(classes) == 2 else scores, -_CLIP, _CLIP)
 
 
 def _n_rows(X) -> int:
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
-def _log_scores(model, X) -> np.ndarray:
-    """Logarithms of probabilities, or decision values where there are none."""
+def _log_odds(model, X) -> np.ndarray:
+    """Log-odds of each class, or decision values where there are no probabilities."""
     if len(model.classes_) == 1:
-        return np.zeros((_n_rows(X), 1))
+        return np.full((_n_rows(X), 1), _CLIP)
     if hasattr(model, "predict_proba"):
-        tiny = np.exp(-2 * _CLIP)
-        return np.log(np.maximum(model.predict_proba(X), tiny))
+        return logit(np.clip(model.predict_proba(X), expit(-_CLIP), expit(_CLIP)))
     scores = np.asarray(model.decision_function(X), dtype=float)
-    return np.column_stack([0 * scores, scores]) if scores.ndim == 1 else scores
+    return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ._optimise import (
     initial_factor,
     maximise,
 )
-from ._statistics import Statistics
+from ._statistics import Statistics, shifted
 
 COVARIANCES = ("auto", "none", "intercept", "diagonal", "low_rank", "full")
 # Above so many features correlations are left out (a full covariance, any covariance):
@@ -65,6 +65,7 @@ def fit_prior(
     covariance: str = "auto",
     *,
     n_base: int = 0,
+    center: np.ndarray | None = None,
     max_iter: int = 300,
 ) -> Prior:
     """Learn the prior by maximum marginal likelihood.
@@ -89,6 +90,9 @@ def fit_prior(
     n_base : int, default=0
         How many of the last features are predictions of a pooled model; their mean
         slopes have a ridge of their own.
+    center : ndarray of shape (n_features,), default=None
+        Weights towards which the ridge shrinks the mean; zero by default. See
+        ``Design.pooled_weights``.
     max_iter : int, default=300
         Bound on the iterations of L-BFGS.
 
@@ -106,9 +110,11 @@ def fit_prior(
         raise ValueError(
             f"covariance must be one of {COVARIANCES}, got {covariance!r}."
         )
-    statistics = statistics[statistics.count > 0]
+    statistics = statistics.take(statistics.count > 0)
     if not statistics.n_tasks:
         raise ValueError("Learning a prior needs at least one task with rows.")
+    center = np.zeros(statistics.n_features) if center is None else center
+    statistics = shifted(statistics, center)
     sample = subsample(statistics)
     names = candidates(*sample.cross.shape) if covariance == "auto" else [covariance]
     groups = default_ridge_groups(statistics.n_features, n_base)
@@ -121,13 +127,14 @@ def fit_prior(
         if score > best_score:
             best, best_score = (name, problem.unpack(theta), int(result.nfev)), score
     name, variances, n_iter = best
-    return prior_of(statistics, *variances, name, n_iter)
+    prior = prior_of(statistics, *variances, name, n_iter)
+    return replace(prior, mean=center + prior.mean)
 
 
 def subsample(statistics: Statistics) -> Statistics:
     """Tasks that the variances are learned from: all, up to a bound on the time."""
     chosen = sampled_tasks(statistics.n_tasks, statistics.n_features)
-    return statistics if chosen is None else statistics[chosen]
+    return statistics if chosen is None else statistics.take(chosen)
 
 
 def sampled_tasks(n_tasks: int, n_features: int, n_columns: int = 1):
@@ -174,7 +181,7 @@ def prior_of(
     # In chunks of tasks, because the precisions of all tasks at once would multiply
     # the memory that the statistics take.
     for begin in range(0, statistics.n_tasks, 1000):
-        chunk = marginalise(statistics[begin : begin + 1000], factor, noise)
+        chunk = marginalise(statistics.take(slice(begin, begin + 1000)), factor, noise)
         precision += chunk[0].sum(0)
         score += chunk[1].sum(0)
         quadratic += chunk[2].sum() + chunk[3].sum()

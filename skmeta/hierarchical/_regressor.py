@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
 
 import numpy as np
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..exceptions import DivergenceError
-from ._base import HierarchicalMixin
+from ._base import HierarchicalMixin, TaskSupport
 from ._gaussian import posterior, predict, training_posterior
 from ._prior import fit_prior
-from ._statistics import Statistics, accumulate, concatenate, empty_statistics
+from ._statistics import accumulate, concatenate, empty_statistics
 
 
 class HierarchicalRegressor(
@@ -106,71 +106,48 @@ class HierarchicalRegressor(
         self.group_column = group_column
 
     def _meta_fit(self, table, *, resume):
-        if resume:
-            summary = self._with_known_rows(self._summarize(table))
-        else:
-            features = self._learn_design(table)
-            summary = self._statistics(features, table)
-            self._training = None
-        training = self._joined_training(summary)
+        training = self._training_support(table, resume)
+        center = self._pooled_center()
         self.prior_ = fit_prior(
-            training.statistics, self.covariance, n_base=self._n_base
+            training.rows,
+            self.covariance,
+            n_base=self._n_base,
+            center=None if center is None else center[0],
         )
         self._training = training
         return self._summarize(table) if resume else training
 
+    def _learn_support(self, table):
+        return self._statistics(self._learn_design(table), table, training=True)
+
     def _summarize(self, table):
-        return self._statistics(self._design_rows(table), table)
+        return self._statistics(self._design_rows(table), table, training=False)
 
-    def _statistics(self, features, table):
+    def _statistics(self, features, table, training):
         y = self._design.encode(table.y)
-        total = accumulate(features, y, table.codes, table.n_tasks)
-        return TaskStatistics(table.ids, total, np.zeros(table.n_tasks, dtype=bool))
+        rows = accumulate(features, y, table.codes, table.n_tasks)
+        return TaskSupport(table.ids, rows, np.full(table.n_tasks, training))
 
-    def _with_known_rows(self, summary):
-        """Statistics of all rows that are known of these tasks, new ones included."""
-        return self._extended(summary, self.states_).support
-
-    def _joined_training(self, summary):
-        """Statistics of all training tasks, those of `summary` replaced or added."""
-        summary = summary.as_training()
-        if self._training is None:
-            return summary
-        new = set(summary.ids)
-        rest = [i for i, task in enumerate(self._training.ids) if task not in new]
-        return self._join([self._training.take(rest), summary])
-
-    def _combine(self, first, second):
-        total = first.statistics + second.statistics
-        return TaskStatistics(first.ids, total, np.zeros(len(first.ids), dtype=bool))
-
-    def _join(self, summaries):
-        return TaskStatistics(
-            [task for s in summaries for task in s.ids],
-            concatenate([s.statistics for s in summaries]),
-            np.concatenate([s.training for s in summaries]),
-        )
+    _combine_rows = staticmethod(operator.add)
+    _join_rows = staticmethod(concatenate)
 
     def _prior_summary(self, ids):
-        statistics = empty_statistics(len(ids), self._design.n_features)
-        return TaskStatistics(ids, statistics, np.zeros(len(ids), dtype=bool))
+        rows = empty_statistics(len(ids), self._design.n_features)
+        return TaskSupport(ids, rows, np.zeros(len(ids), dtype=bool))
 
-    def _solve(self, summary):
+    def _posterior(self, support):
         try:
-            state = posterior(self.prior_, summary.statistics)
+            return posterior(self.prior_, support.rows)
         except np.linalg.LinAlgError as error:
-            task = summary.ids[0] if len(summary.ids) == 1 else None
+            task = support.ids[0] if len(support.ids) == 1 else None
             which = "" if task is None else f" to task {task!r}"
             raise DivergenceError(
                 f"Adapting{which} diverged ({error}): rows are of another scale than "
                 "those that fit has seen. Scale the features."
             ) from error
-        training = np.flatnonzero(summary.training)
-        if len(training):
-            exact = training_posterior(self.prior_, summary.statistics[training])
-            for name, values in exact.items():
-                state[name][training] = values
-        return state
+
+    def _training_posterior(self, support):
+        return training_posterior(self.prior_, support.rows)
 
     def _forward(self, state, table, return_std=False):
         features = self._design_rows(table)
@@ -178,33 +155,3 @@ class HierarchicalRegressor(
         if return_std:
             return self._design.decode(*output)
         return self._design.decode(output)
-
-
-@dataclass(frozen=True)
-class TaskStatistics:
-    """Statistics of tasks with their ids.
-
-    Parameters
-    ----------
-    ids : list
-        Task ids.
-    statistics : Statistics
-        Of their rows, stacked in the order of the ids.
-    training : bool ndarray of shape (n_tasks,)
-        Whether the prior was learned from exactly these rows, which must then not be
-        counted a second time.
-    """
-
-    ids: list
-    statistics: Statistics
-    training: np.ndarray
-
-    def take(self, tasks):
-        """The tasks at the given positions."""
-        tasks = np.asarray(tasks, dtype=np.intp)
-        ids = [self.ids[t] for t in tasks]
-        return TaskStatistics(ids, self.statistics[tasks], self.training[tasks])
-
-    def as_training(self):
-        """The same, as what a prior was learned from."""
-        return TaskStatistics(self.ids, self.statistics, np.ones(len(self.ids), bool))

@@ -63,9 +63,17 @@ class Statistics:
             *(a - b for a, b in zip(self.fields, other.fields, strict=True))
         )
 
-    def __getitem__(self, tasks) -> Statistics:
+    def take(self, tasks) -> Statistics:
         """Statistics of some tasks: a slice, an index array or a mask."""
         return Statistics(*(field[tasks] for field in self.fields))
+
+
+def shifted(statistics: Statistics, weights: np.ndarray) -> Statistics:
+    """Statistics of what is left of the target after ``features @ weights``."""
+    explained = statistics.gram @ weights
+    energy = statistics.energy - (2 * statistics.cross - explained) @ weights
+    cross = statistics.cross - explained
+    return Statistics(statistics.gram, cross, energy, statistics.count)
 
 
 def empty_statistics(n_tasks: int, n_features: int) -> Statistics:
