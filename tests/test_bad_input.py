@@ -560,7 +560,8 @@ def label_cases():
     yield from cases(
         "single rows with shared labels", [*FRESH, "again"],
         change(groups=lambda g: np.arange(len(g))), "at least two rows",
-        params={"label_space": "shared"}, **options,
+        params={"label_space": "shared"},
+        applies=lambda e: is_classifier(e) and neural(e),
     )  # fmt: skip
     yield from cases(
         "pool of single rows", [*FRESH, "again"],

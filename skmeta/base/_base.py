@@ -33,6 +33,9 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
     knows how it learns.
     """
 
+    #: Whether support rows matter at all; only a pooled baseline says no.
+    _adapts = True
+
     # One array of task ids reaches splitters and estimator alike once routing is on.
     __metadata_request__fit = {"groups": True}
     __metadata_request__partial_fit = {"groups": True}

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 
 def all_estimators(type_filter=None):
-    """All public meta-learners.
+    """All public meta-learners, those of `skmeta.baselines` included.
 
     Parameters
     ----------
@@ -28,12 +28,13 @@ def all_estimators(type_filter=None):
     >>> [name for name, _ in all_estimators("wrapper")]
     ['AdaptedClassifier', 'AdaptedRegressor']
     """
-    import skmeta
+    import skmeta.baselines
     from skmeta.base import MetaEstimator
 
+    modules = (skmeta, skmeta.baselines)
+    public = {name: getattr(m, name) for m in modules for name in m.__all__}
     found = []
-    for name in sorted(skmeta.__all__):
-        item = getattr(skmeta, name)
+    for name, item in sorted(public.items()):
         if not (inspect.isclass(item) and issubclass(item, BaseEstimator)):
             continue
         if type_filter in _kinds(item, issubclass(item, MetaEstimator)):

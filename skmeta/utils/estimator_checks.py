@@ -248,9 +248,31 @@ def check_copies(estimator):
     model = _fitted(estimator)
     (X, y), (X_other, y_other), *_ = ragged_tasks(estimator, seed=1)
     expected = _output(model.adapt(X, y), X)
+    alone = _output(copy.deepcopy(model).adapt(X_other, y_other), X)
     other = copy.copy(model).adapt(X_other, y_other)
     np.testing.assert_array_equal(_output(model, X), expected)
-    assert not np.array_equal(_output(other, X), expected)
+    np.testing.assert_array_equal(_output(other, X), alone)
+
+
+def _mostly(label, X, y):
+    """Rows of a class, and two of every other."""
+    keep = [np.flatnonzero(y == c)[: None if c == label else 2] for c in np.unique(y)]
+    rows = np.sort(np.concatenate(keep))
+    return X[rows], y[rows]
+
+
+def check_adapting_matters(estimator):
+    """What is predicted depends on the support rows, unless nothing is adapted."""
+    tasks = ragged_tasks(estimator, n_tasks=12)
+    if is_classifier(estimator):  # classes are as frequent as the task wants
+        tasks = [_mostly(t % 2, X, y) for t, (X, y) in enumerate(tasks)]
+    model = _fitted(estimator, tasks)
+    (X, y), *_ = ragged_tasks(estimator, seed=1)
+    other = _mostly(1, X, y) if is_classifier(estimator) else (X, y + 3)
+    outputs = [
+        _output(copy.copy(model).adapt(*support), X) for support in ((X, y), other)
+    ]
+    assert np.array_equal(*outputs) == (not estimator._adapts)
 
 
 def check_ragged(estimator):
@@ -416,6 +438,7 @@ _CHECKS = [
     check_adapt_starts_afresh,
     check_partial_adapt,
     check_copies,
+    check_adapting_matters,
     check_ragged,
     check_one_row_task,
     check_pickle_and_clone,
