@@ -15,7 +15,10 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.metrics import r2_score
 
+from skmeta import HierarchicalRegressor
+from skmeta.datasets import load_breast_cancer_tasks
 from skmeta.hierarchical._design import fit_design
 from skmeta.hierarchical._evidence import evidence
 from skmeta.hierarchical._gaussian import posterior, predict, training_posterior
@@ -772,3 +775,15 @@ def test_a_bad_pooled_classifier_is_corrected_for_all():
     prior = fit_logistic_prior(features, labels, codes, 60, 2, n_base=1, center=center)
     assert prior.mean[0, 1] > 2
     assert abs(prior.mean[0, 3]) < 0.3
+
+
+def test_known_tasks_of_tables_without_noise():
+    # A task of few rows and many columns can be fitted exactly; "auto" then finds
+    # almost no noise, and differences of covariances would not be positive.
+    data = load_breast_cancer_tasks()
+    X, y, groups = map(np.asarray, (data.data, data.target, data.groups))
+    rows = np.random.default_rng(0).permutation(len(X))[: int(0.8 * len(X))]
+    model = HierarchicalRegressor().fit(X[rows], y[rows], groups=groups[rows])
+    mean, std = model.predict(X, groups=groups, return_std=True)
+    assert np.isfinite(mean).all() and (std > 0).all()
+    assert r2_score(y, mean) > 0.9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._evidence import marginalise, whiten
+from ._evidence import whiten
 from ._prior import Prior
 from ._statistics import Statistics, padded_blocks
 
@@ -80,21 +80,28 @@ def training_posterior(prior: Prior, statistics: Statistics) -> State:
     Returns
     -------
     dict
-        As from `posterior`.
+        As from `posterior`; the root need not be triangular.
     """
-    score = statistics.cross - statistics.gram @ prior.mean
-    deviation, _ = conditional(prior.between, prior.noise, statistics.gram, score)
-    precision, *_ = marginalise(statistics, prior.between, prior.noise)
-    between = prior.between @ prior.between.T
-    mean_cov = prior.factor @ prior.factor.T - between
-    keep = np.eye(len(between)) - between @ precision
-    cov = between - between @ precision @ between
-    cov = cov + keep @ mean_cov @ keep.swapaxes(1, 2)
+    gram, between = statistics.gram, prior.between
+    score = statistics.cross - gram @ prior.mean
+    deviation, chol = conditional(between, prior.noise, gram, score)
+    # Products of roots, not differences of covariances: with little noise and many
+    # features the differences cancel, and what is left is not positive.
+    half = np.linalg.solve(
+        chol, np.broadcast_to(between.T, (len(gram), *between.T.shape))
+    )
+    shrunk = half.swapaxes(1, 2) @ half
+    keep = np.eye(len(between)) - shrunk @ gram
+    mean_cov = prior.factor @ prior.factor.T - between @ between.T
+    cov = prior.noise * shrunk + keep @ mean_cov @ keep.swapaxes(1, 2)
     inverse = np.linalg.pinv(prior.factor)
-    latent = np.linalg.inv(inverse @ cov @ inverse.T) * prior.noise
-    latent = (latent + latent.swapaxes(1, 2)) / 2
-    mean = prior.mean + deviation @ prior.between.T
-    return {"mean": mean, "chol": np.linalg.cholesky(latent)}
+    latent = inverse @ (cov + cov.swapaxes(1, 2)) @ inverse.T / (2 * prior.noise)
+    rank = latent.shape[1]
+    tiny = 1e-12 * np.trace(latent, axis1=1, axis2=2) / max(rank, 1)
+    latent[:, np.arange(rank), np.arange(rank)] += tiny[:, None]
+    root = np.linalg.inv(np.linalg.cholesky(latent)).swapaxes(1, 2)
+    mean = prior.mean + deviation @ between.T
+    return {"mean": mean, "chol": root}
 
 
 def predict(
