@@ -56,20 +56,20 @@ def freeze(estimator, **adapt_params):
     5
     """
     check_is_fitted(estimator)
-    meta = _unwrap(estimator)[1]
+    meta = unwrap(estimator)[1]
     check_is_fitted(meta)
     wrapper = AdaptedClassifier if is_classifier(meta) else AdaptedRegressor
     return wrapper(FrozenEstimator(estimator), adapt_params=adapt_params or None)
 
 
-def _unwrap(estimator):
+def unwrap(estimator):
     """Preprocessing steps and the meta-learner behind them."""
     if isinstance(estimator, FrozenEstimator):
-        return _unwrap(estimator.estimator)
+        return unwrap(estimator.estimator)
     if isinstance(estimator, BaseSearchCV):
-        return _unwrap(getattr(estimator, "best_estimator_", estimator.estimator))
+        return unwrap(getattr(estimator, "best_estimator_", estimator.estimator))
     if isinstance(estimator, Pipeline):
-        steps, meta = _unwrap(estimator[-1])
+        steps, meta = unwrap(estimator[-1])
         return [estimator[:-1], *steps] if len(estimator) > 1 else steps, meta
     if not isinstance(estimator, MetaEstimator):
         raise TypeError(
@@ -175,7 +175,7 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
 
     def _takes_frames(self):
         try:
-            steps, meta = _unwrap(self.estimator)
+            steps, meta = unwrap(self.estimator)
         except TypeError:
             return False
         by_name = hasattr(meta, "feature_names_in_") or meta.group_column is not None
@@ -187,11 +187,11 @@ class _Adapted(MetaEstimatorMixin, BaseEstimator):
         One that is not frozen is meta-trained here, on the one task there is.
         """
         if isinstance(self.estimator, FrozenEstimator):
-            steps, meta = _unwrap(self.estimator)
+            steps, meta = unwrap(self.estimator)
             check_is_fitted(meta)
         else:
-            _unwrap(self.estimator)
-            steps, meta = _unwrap(clone(self.estimator).fit(X, y))
+            unwrap(self.estimator)
+            steps, meta = unwrap(clone(self.estimator).fit(X, y))
         meta = copy.copy(meta)
         self._set_adapt_params(meta)
         # The rows are one task, so a column of task ids is ignored.

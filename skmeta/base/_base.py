@@ -168,6 +168,13 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
     def _prior_summary(self, ids):
         """Summary of tasks of which no row is known, or None without a prior."""
 
+    def _pool_posterior(self, support, table):
+        """What labels of the rows of one task would tell, where states are Gaussian.
+
+        None, or latent rows, noise and weights as `ask` explains them.
+        """
+        return None
+
     # ------------------------------------------------------------------ task states
     @contextmanager
     def _all_or_nothing(self):

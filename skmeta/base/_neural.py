@@ -264,7 +264,8 @@ class NeuralMetaEstimator(MetaEstimator):
         which = "" if task is None else f" {task!r}"
         raise DivergenceError(
             f"Adapting to task{which} diverged ({name} is not finite). Lower inner_lr "
-            "or adapt_steps, or scale the features."
+            "or adapt_steps, or scale the features; if what fit learned is not finite "
+            "(see history_), lower estimator__lr."
         )
 
     def _forward(self, state, table, **options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from ..base import (
@@ -10,14 +11,34 @@ from ..base import (
     ProbabilisticRegressorMixin,
 )
 from ..base._neural import COUNT
+from ..tasks._pack import to_batch
 from ._ridge_learner import RidgeHead
+
+
+class RidgePoolMixin:
+    """How much labels tell of a ridge solution, which does not depend on them."""
+
+    def _pool_posterior(self, support, table):
+        pool, learner = self._ridge_features(table), self.learner_
+        precision = float(learner.alpha) * np.eye(pool.shape[1])
+        if support is not None and len(support.X):
+            known = self._ridge_features(support)
+            precision += known.T @ known
+        latent = np.linalg.solve(np.linalg.cholesky(precision), pool.T).T
+        return latent[None], np.ones((1, len(pool))), np.ones((1, len(pool)))
+
+    def _ridge_features(self, table):
+        batch = self._to_device(to_batch(table.with_y(None)))
+        with torch.no_grad():
+            return self.learner_._features(batch)[0].cpu().numpy().astype(float)
+
 
 #: Episodes to estimate the noise from: meta-batches, and a key apart from training.
 _CALIBRATION_STEPS = 10
 _CALIBRATION_KEY = 2**41
 
 
-class RidgeHeadClassifier(MetaClassifierMixin, NeuralMetaEstimator):
+class RidgeHeadClassifier(MetaClassifierMixin, RidgePoolMixin, NeuralMetaEstimator):
     """Ridge regression on learned features, solved exactly for each task.
 
     A backbone is trained over many episodes such that ridge regression on its
@@ -149,7 +170,9 @@ class RidgeHeadClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         return RidgeHead(backbone, n_features, self._n_shared_classes, classifier=True)
 
 
-class RidgeHeadRegressor(ProbabilisticRegressorMixin, NeuralMetaEstimator):
+class RidgeHeadRegressor(
+    ProbabilisticRegressorMixin, RidgePoolMixin, NeuralMetaEstimator
+):
     """Bayesian linear regression on learned features, exact for each task.
 
     A backbone is trained over many episodes such that a linear model on its features,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
 from ..base import MetaClassifierMixin, MetaEstimator
 from ..tasks._table import append_rows, join_tables, table_from_codes
 from ._base import HierarchicalMixin, TaskSupport
 from ._laplace import (
     logistic_posterior,
+    predict_logits,
     predict_proba,
     training_logistic_posterior,
 )
@@ -165,3 +167,12 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
 
     def _to_proba(self, output):
         return output
+
+    def _pool_posterior(self, support, table):
+        state, features = self._solve(support), self._design_rows(table, self.classes_)
+        codes = np.zeros(len(features), dtype=np.intp)
+        logits = predict_logits(self.prior_, state, features, codes)[0].T
+        latent = (features @ self.prior_.factor).T
+        latent = np.linalg.solve(state["chol"][0], latent[None]).swapaxes(1, 2)
+        slope = np.maximum(expit(logits) * expit(-logits), 1e-12)
+        return latent, 1 / (self.prior_.row_weight * slope), slope**2

@@ -161,7 +161,8 @@ def warn_diverged(n_diverged: int) -> None:
         warn_caller(
             f"{n_diverged} training episodes diverged and were left out of the "
             "meta-gradient (n_diverged_). Lower inner_lr or inner_steps, or scale the "
-            "features.",
+            "features; where the loss is NaN from some epoch on, lower the outer rate "
+            "(estimator__lr).",
             DivergenceWarning,
         )
 

@@ -1,7 +1,13 @@
 """Tasks: how data come in, and how episodes are drawn from them."""
 
 from ._batch import TaskBatch
-from ._door import drop_group_column, is_task_list, read_rows, read_tasks
+from ._door import (
+    drop_group_column,
+    is_task_list,
+    read_rows,
+    read_tasks,
+    split_group_column,
+)
 from ._lift import PerTask
 from ._table import TaskTable
 from ._task import Task
@@ -15,4 +21,5 @@ __all__ = [
     "is_task_list",
     "read_rows",
     "read_tasks",
+    "split_group_column",
 ]

@@ -63,7 +63,7 @@ class PerTask(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
         if not self.refit:
             rows, targets = X, y
             if is_task_list(X):
-                rows = _stack([task[0] for task in X])
+                rows = stack_rows([task[0] for task in X])
                 targets = np.concatenate([np.asarray(task[1]) for task in X])
             self.transformer_ = clone(self.transformer).fit(rows, targets)
         self._is_fitted = True
@@ -101,7 +101,7 @@ class PerTask(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-def _stack(frames):
+def stack_rows(frames):
     """Rows of all tasks, as frames where they are frames."""
     if hasattr(frames[0], "columns"):
         import narwhals.stable.v1 as nw

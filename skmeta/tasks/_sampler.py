@@ -87,7 +87,17 @@ def split_support(table: TaskTable, labels, n_shots, *, support="random", seed=0
         Both hold every task. A segment of a single row is support where there are
         classes (its class must be known) and query where there are none.
     """
-    codes = table.codes
+    is_support = support_mask(table.codes, labels, n_shots, support=support, seed=seed)
+    return table.take_rows(np.flatnonzero(is_support)), table.take_rows(
+        np.flatnonzero(~is_support)
+    )
+
+
+def support_mask(codes, labels, n_shots, *, support="random", seed=0):
+    """True for the support rows; parameters as in `split_support`.
+
+    The support of fewer shots is part of that of more shots, seed for seed.
+    """
     if labels is None:
         segment = codes
     else:
@@ -102,10 +112,7 @@ def split_support(table: TaskTable, labels, n_shots, *, support="random", seed=0
     rank[order] = ranges(np.zeros_like(counts), counts)
     at_least = 0 if labels is None else 1
     k = np.clip(counts - 1, np.minimum(at_least, n_shots), n_shots)
-    is_support = rank < k[segment]
-    return table.take_rows(np.flatnonzero(is_support)), table.take_rows(
-        np.flatnonzero(~is_support)
-    )
+    return rank < k[segment]
 
 
 @dataclass

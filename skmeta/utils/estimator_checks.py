@@ -337,8 +337,10 @@ def check_threads(estimator):
         return _output(copy.copy(model).adapt(X, y), X)
 
     serial = [adapt(*task) for task in tasks]
+    n_threads = torch.get_num_threads()
 
     def repeat(task, expected):
+        torch.set_num_threads(n_threads)  # a new thread does not inherit it
         return sum(not np.array_equal(adapt(*task), expected) for _ in range(N_ADAPTS))
 
     with ThreadPoolExecutor(N_THREADS) as pool:
