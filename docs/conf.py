@@ -2,11 +2,17 @@
 
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import warnings
 from pathlib import Path
 
-import skmeta
+# The tutorials run in this process. Small networks are fastest on one thread, and it
+# must be said before Torch is imported for threads that come later to follow.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import skmeta  # noqa: E402
 
 project = "skmeta"
 author = "skmeta developers"
@@ -16,15 +22,81 @@ version = release = skmeta.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "numpydoc",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+suppress_warnings = ["config.cache"]  # the gallery's settings hold a function
+
 html_theme = "pydata_sphinx_theme"
+html_title = html_short_title = "skmeta"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_sidebars = {"index": [], "install": [], "changelog": [], "origin": []}
+html_theme_options = {
+    "logo": {"text": "skmeta"},
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "show_nav_level": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_center": [],
+    "footer_end": ["theme-version"],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# Links to other projects need the network, and a build must not: they are made only
+# where it is asked for, SKMETA_DOCS_INTERSPHINX=1 make docs. Without, the same names
+# are plain text.
+intersphinx_mapping = {}
+if os.environ.get("SKMETA_DOCS_INTERSPHINX") == "1":
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+        "skorch": ("https://skorch.readthedocs.io/en/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
 
 # The class template lists methods itself.
 numpydoc_show_class_members = False
+
+
+def run_strictly(gallery_conf, fname, when):
+    """A warning of Python's fails a tutorial, and the next one starts afresh."""
+    if when == "before":
+        run_strictly.filters = warnings.filters[:]
+        warnings.simplefilter("error")
+    else:
+        warnings.filters[:] = run_strictly.filters
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/tutorials",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skmeta",),
+    "reference_url": {"skmeta": None},
+    "within_subsection_order": "FileNameSortKey",
+    "reset_modules": ("matplotlib", run_strictly),
+    "reset_modules_order": "both",
+    "image_srcset": ["2x"],
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "min_reported_time": 1,
+}
 
 
 def public_modules():
@@ -40,8 +112,7 @@ def public_modules():
 def page(title, names):
     """One page: the module's docstring and a table of ``names``."""
     lines = [
-        title,
-        "=" * len(title),
+        f"{title}\n{'=' * len(title)}",
         f".. automodule:: {title}\n   :no-members:",
         f".. currentmodule:: {title}",
         ".. autosummary::\n   :toctree: objects\n",
