@@ -65,13 +65,14 @@ class ShotCurve:
         """How many support rows reach a wanted mean score, and how sure that is.
 
         The curve is made monotone and interpolated in ``log(1 + shots)``; beyond the
-        shots that were measured a power law goes on. Tasks are resampled for the
-        interval.
+        shots that were measured a power law goes on, but not far: it cannot know where
+        a curve ends, so the answer is infinite beyond four times as many. Tasks are
+        resampled for the interval, which does not cover the misfit of the power law.
 
         Parameters
         ----------
         score : float
-            Wanted mean score over tasks.
+            Wanted mean score over tasks, higher being better: an error of 0.1 is -0.1.
         confidence : float, default=0.9
             Coverage of the interval.
         n_boot : int, default=500
@@ -82,7 +83,8 @@ class ShotCurve:
         Returns
         -------
         n_shots, low, high : float
-            Support rows; infinite where no number of rows is expected to be enough.
+            Support rows; infinite where no number of rows is expected to be enough, or
+            none that these shots can tell.
 
         Examples
         --------
@@ -95,6 +97,11 @@ class ShotCurve:
         >>> bool(low <= n_shots <= high)
         True
         """
+        if self.scoring.startswith("neg_") and score > 0:
+            raise ValueError(
+                f"{self.scoring} is never positive, so score={score!r} cannot be "
+                f"reached; pass {-score!r}."
+            )
         values = self.per_task[:, ~np.isnan(self.per_task).any(axis=0)]
         if not values.shape[1]:
             raise ValueError(
@@ -129,7 +136,8 @@ def _shots_for(shots, means, wanted):
     plateau, gain, power = _power_law(shots, curve)
     if wanted >= plateau or gain == 0:
         return np.inf
-    return float((gain / (plateau - wanted)) ** (1 / power) - 1)
+    found = (gain / (plateau - wanted)) ** (1 / power) - 1
+    return float(found) if found <= 4 * (1 + shots[-1]) else np.inf
 
 
 def _power_law(shots, means):

@@ -25,6 +25,7 @@ from ..baselines import (
     PooledRegressor,
 )
 from ..hierarchical import HierarchicalClassifier, HierarchicalRegressor
+from ..tasks._sampler import encode_classes
 from ..tasks._table import append_rows, join_tables, table_from_codes
 from ._curves import summary as mean_and_interval
 from ._episodes import episodes, task_folds
@@ -320,7 +321,7 @@ class _Guarded(MetaEstimator, _BaseComposition):
         Returns
         -------
         pandas.DataFrame
-            One row for each number of shots and candidate, and for what is chosen:
+            One row for each number of shots and candidate, and for their mixture:
             weight, cross-validated loss (mean over training tasks), and its difference
             to the first candidate with a 95 % interval over tasks. Negative is better.
         """
@@ -567,6 +568,15 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
         ]
 
     def _decide_classes(self, table, classes):
+        n_labels = np.diff(encode_classes(table.codes, table.y)[2])
+        several = table.n_tasks > 1 and n_labels.min() > 1
+        if several and n_labels.sum() == len(table.labels):
+            raise ValueError(
+                f"{type(self).__name__} needs classes that mean the same in every "
+                "task, but no label is found in two of them. Where labels belong to "
+                "their task, use a learner that takes label_space='per_task', such as "
+                "ProtoNetClassifier."
+            )
         self._decide_label_space(table, classes)
         if len(self.classes_) < 2:
             raise ValueError(
