@@ -3,12 +3,14 @@ VENV ?= .venv
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
-BENCH ?= $(sort $(wildcard benchmarks/[a-z]*.py))
+LONG ?=
+BENCH ?= $(filter-out $(addprefix benchmarks/,check.py ledger.py tables.py), \
+	$(sort $(wildcard benchmarks/[a-z]*.py)))
 
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
 
-.PHONY: help quickstart test test-slow test-min lint docs bench
+.PHONY: help quickstart test test-slow test-min lint docs bench ledger check
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -36,6 +38,12 @@ docs: $(VENV)/.stamp-docs  ## the site, in docs/_build/html
 
 bench: $(VENV)/.stamp-bench  ## benchmarks; one of them: make bench BENCH=path
 	set -e; for script in $(BENCH); do $(BIN)/python $$script; done
+
+ledger: $(VENV)/.stamp-bench  ## all measurements and their tables; LONG=1 for those of hours
+	$(BIN)/python benchmarks/ledger.py $(if $(LONG),--long)
+
+check: $(VENV)/.stamp-bench  ## a minute's worth of the ledger against stored intervals
+	$(BIN)/python benchmarks/check.py
 
 # Torch goes first and alone, so that pip takes exactly the pinned build.
 $(VENV)/.stamp-torch: $(CONSTRAINTS)

@@ -32,6 +32,18 @@ def record(name, **entry):
     print(f"wrote {path.relative_to(RESULTS.parent.parent)}")
 
 
+def load(name):
+    """What the command wrote, or None where it has not run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(header, rows):
+    """Rows of text as a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
 def processor():
     """Model of the processor, where the system tells."""
     try:

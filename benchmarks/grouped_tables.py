@@ -18,6 +18,7 @@ from ``SKMETA_SHARED_DATA`` (default ``../shared/data``).
 """
 
 import argparse
+import copy
 import time
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -41,117 +42,83 @@ from _grouped_baselines import (
 )
 from _ledger import record, shared_data
 from scipy.stats import t as student
+from sklearn.dummy import DummyRegressor
 from sklearn.impute import SimpleImputer
 
-from skmeta.hierarchical import _gaussian, _laplace
-from skmeta.hierarchical._design import fit_design
-from skmeta.hierarchical._laplace_prior import fit_logistic_prior
-from skmeta.hierarchical._out_of_fold import out_of_fold_predictions, pooled_features
-from skmeta.hierarchical._prior import fit_prior
-from skmeta.hierarchical._statistics import accumulate
+from skmeta import HierarchicalClassifier, HierarchicalRegressor
+from skmeta.baselines import LocalRegressor, PooledRegressor
+from skmeta.model_selection import GuardedClassifier, GuardedRegressor
 
 DATA = shared_data()
 
 
-# The library under test. `learned_prior` and `learned_prior_classifier` are the only
-# functions that know it.
+# The library under test.
+
+
+def hierarchical():
+    """Learned prior alone."""
+    return HierarchicalRegressor()
+
+
+def boosted():
+    """Learned prior with a boosting model inside."""
+    return HierarchicalRegressor(boosting())
+
+
+def hierarchical_classifier():
+    """Learned prior alone."""
+    return HierarchicalClassifier()
+
+
+def forested():
+    """Learned prior with a random forest inside."""
+    return HierarchicalClassifier(forest())
+
+
+def guarded(support):
+    """Pooled, local and learned prior, weighed over training groups."""
+    return GuardedRegressor(
+        estimators=[
+            ("boosting", PooledRegressor(boosting())),
+            ("ridge", PooledRegressor(ridge())),
+            ("mean", LocalRegressor(DummyRegressor())),
+            ("local", LocalRegressor()),
+            ("hierarchical", hierarchical()),
+            ("both", boosted()),
+        ],
+        support=support,
+    )
+
+
+def guarded_classifier(support):
+    """Pooled, local and learned prior, weighed over training groups."""
+    return GuardedClassifier(forest(), support=support)
 
 
 @lru_cache(maxsize=8)
-def _fit_learned_prior(train, base, covariance):
-    X, model = train.X, None
-    if base is not None:
-        feature, model = out_of_fold_predictions(base(), X, train.y, train.groups)
-        X = np.hstack([X, feature])
-    n_base = X.shape[1] - train.X.shape[1]
-    design, features = fit_design(X, train.y, train.groups, n_base=n_base)
-    names, codes = np.unique(train.groups, return_inverse=True)
-    statistics = accumulate(features, design.encode(train.y), codes, len(names))
-    center = design.pooled_weights()[0]
-    prior = fit_prior(statistics, covariance, n_base=n_base, center=center)
-    return model, design, prior
+def _fit_meta(make, train):
+    return make().fit(train.X, train.y, groups=train.groups)
 
 
-def learned_prior(train, support, query, base=None, covariance="auto", refit=False):
-    """Hierarchical linear model, adapted to the support rows.
-
-    With `refit` the prior is learned from the support rows of the new groups as well,
-    as the mixed model does it; otherwise from the training groups alone.
-    """
-    rows = join(train, support) if refit else train
-    model, design, prior = _fit_learned_prior(rows, base, covariance)
-    if refit:
-        # The mean has seen the support rows already.
-        prior = replace(prior, factor=prior.between)
-
-    def rows(part):
-        extra = [] if model is None else [pooled_features(model, part.X)]
-        return design.features(np.hstack([part.X, *extra]))
-
-    names = np.unique(query.groups)
-    codes = partial(np.searchsorted, names)
-    mean = np.repeat(prior.mean[None], len(names), axis=0)
+def adapted(train, support, query, make):
+    """Meta-learner, adapted to the support rows without a refit."""
+    model = copy.copy(_fit_meta(make, train))
     if len(support.y):
-        statistics = accumulate(
-            rows(support), design.encode(support.y), codes(support.groups), len(names)
-        )
-        state = _gaussian.posterior(prior, statistics)
-        mean = state["mean"]
-    weights = mean[codes(query.groups)]
-    return design.decode(np.einsum("np,np->n", rows(query), weights))
+        model.adapt(support.X, support.y, groups=support.groups)
+    return model.predict(query.X, groups=query.groups)
 
 
-@lru_cache(maxsize=8)
-def _fit_learned_prior_classifier(train, base, covariance):
-    classes, labels = np.unique(train.y, return_inverse=True)
-    imputer = SimpleImputer().fit(train.X)
-    X, model = imputer.transform(train.X), None
-    if base is not None:
-        feature, model = out_of_fold_predictions(
-            base(), train.X, train.y, train.groups, is_classifier=True
-        )
-        X = np.hstack([X, feature])
-    n_base = X.shape[1] - train.X.shape[1]
-    design, features = fit_design(
-        X, train.y, train.groups, classes=classes, n_base=n_base
-    )
-    names, codes = np.unique(train.groups, return_inverse=True)
-    prior = fit_logistic_prior(
-        features,
-        labels,
-        codes,
-        len(names),
-        len(classes),
-        covariance,
-        n_base=n_base,
-        center=design.pooled_weights() if n_base else None,
-    )
-    return classes, imputer, model, design, prior
+def refitted_meta(train, support, query, make):
+    """Meta-learner that learns from the support rows too, as the mixed model does."""
+    model = make().fit(*vars(join(train, support)).values())
+    return model.predict(query.X, groups=query.groups)
 
 
-def learned_prior_classifier(train, support, query, base=None, covariance="auto"):
-    """Hierarchical logistic model, adapted to the support rows without a refit."""
-    fitted = _fit_learned_prior_classifier(train, base, covariance)
-    classes, imputer, model, design, prior = fitted
-
-    def rows(part):
-        extra = [] if model is None else [pooled_features(model, part.X, classes)]
-        return design.features(np.hstack([imputer.transform(part.X), *extra]))
-
-    names = np.unique(query.groups)
-    codes = partial(np.searchsorted, names)
-    empty = not len(support.y)
-    known = query[:0] if empty else support
-    state = _laplace.logistic_posterior(
-        prior,
-        rows(known) if len(known.y) else np.zeros((0, design.n_features)),
-        np.searchsorted(classes, known.y),
-        codes(known.groups),
-        len(names),
-        len(classes),
-    )
-    chosen = np.full(len(query.y), -1) if empty else codes(query.groups)
-    return classes[_laplace.predict_proba(prior, state, rows(query), chosen).argmax(1)]
+GUARDS = {
+    (kind, order): partial(make, order)
+    for kind, make in [("regression", guarded), ("classification", guarded_classifier)]
+    for order in ("random", "first")
+}
 
 
 # Data and protocols.
@@ -187,9 +154,9 @@ def load(name):
 
 
 OURS = {
-    "learned prior": learned_prior,
-    "learned prior, refitted": partial(learned_prior, refit=True),
-    "learned prior + boosting": partial(learned_prior, base=boosting),
+    "learned prior": partial(adapted, make=hierarchical),
+    "learned prior, refitted": partial(refitted_meta, make=hierarchical),
+    "learned prior + boosting": partial(adapted, make=boosted),
 }
 REGRESSION = {
     "pooled ridge": partial(pooled, make=ridge),
@@ -203,8 +170,8 @@ CLASSIFICATION = {
     "pooled forest": partial(pooled, make=forest),
     "pooled logistic": partial(pooled, make=logistic),
     "forest refitted": partial(refitted, make=forest),
-    "learned prior": learned_prior_classifier,
-    "learned prior + forest": partial(learned_prior_classifier, base=forest),
+    "learned prior": partial(adapted, make=hierarchical_classifier),
+    "learned prior + forest": partial(adapted, make=forested),
 }
 # Shots, order of the support rows, column with a random slope in the mixed model.
 PROTOCOLS = {
@@ -217,10 +184,13 @@ PROTOCOLS = {
 }
 
 
-def methods_for(name, columns):
+def methods_for(name, columns, guard=False):
     """Methods by name."""
+    kind = "classification" if name == "wisdm" else "regression"
+    guarded = {"guarded": partial(adapted, make=GUARDS[kind, PROTOCOLS[name][1]])}
+    guarded = guarded if guard else {}
     if name == "wisdm":
-        return CLASSIFICATION
+        return CLASSIFICATION | guarded
     slope = columns.index(PROTOCOLS[name][2])
     return {
         **REGRESSION,
@@ -228,6 +198,7 @@ def methods_for(name, columns):
             mixed_model, slopes=(slope,)
         ),
         **OURS,
+        **guarded,
     }
 
 
@@ -256,17 +227,20 @@ def losses(name, query, prediction, scale):
     return np.square((query.y - prediction) / scale), lambda loss: loss.mean() ** 0.5
 
 
-def run_seed(name, rows, columns, seed, develop):
+def run_seed(name, rows, columns, seed, develop, guard):
     """Records of all methods and shots of one split."""
     shots, order, _ = PROTOCOLS[name]
     train, test = held_out(rows, seed, develop)
+    if np.isnan(rows.X).any():
+        imputer = SimpleImputer().fit(train.X)
+        train, test = (replace(r, X=imputer.transform(r.X)) for r in (train, test))
     z_scored = name in ("hsb82", "london", "radon")
     scale = train.y.std() if z_scored else 1.0
     records = []
     for n_shots in shots:
         support = support_mask(test.groups, n_shots, order, np.random.default_rng(seed))
         query, reference = test[~support], None
-        for method, function in methods_for(name, columns).items():
+        for method, function in methods_for(name, columns, guard).items():
             start = time.perf_counter()
             try:
                 prediction = function(train, test[support], query)
@@ -340,6 +314,7 @@ def main():
     parser.add_argument("--data", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--develop", action="store_true")
+    parser.add_argument("--guard", action="store_true", help="a minute a seed more")
     parser.add_argument("--name", default="grouped_tables", help="of the ledger")
     options = parser.parse_args()
     results = []
@@ -347,7 +322,9 @@ def main():
         rows, columns = load(name)
         records = []
         for seed in range(options.seeds):
-            records += run_seed(name, rows, columns, seed, options.develop)
+            records += run_seed(
+                name, rows, columns, seed, options.develop, options.guard
+            )
         results += summarise(name, records)
         show([row for row in results if row["data"] == name])
     if not options.develop:

@@ -23,12 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-# Compile times are those of a first run.
-os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
-
-import higher
 import torch
-import torchopt
 from torch import nn
 from torch.func import functional_call
 
@@ -166,6 +161,8 @@ def plain_loop(setting, body, head, batches, criterion, rate):
 
 
 def with_higher(setting, body, head, batches, criterion, rate):
+    import higher
+
     model = nn.Sequential(*copy.deepcopy(body), copy.deepcopy(head))
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     support, query = batches
@@ -194,6 +191,8 @@ def with_higher(setting, body, head, batches, criterion, rate):
 def with_torchopt(setting, body, head, batches, criterion, rate):
     if setting.first_order:
         return None  # has no first order
+    import torchopt
+
     model = nn.Sequential(*copy.deepcopy(body), copy.deepcopy(head))
     inner = torchopt.MetaSGD(model, lr=rate)
     support, query = batches
@@ -251,11 +250,18 @@ def make_step(module, meta_gradient):
     return step
 
 
+def in_double(make, *args, **params):
+    """What `make` builds, in double precision."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        return make(*args, **params)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def check_same_gradient(setting):
     """In double precision, since many steps through kinks amplify rounding."""
-    torch.set_default_dtype(torch.float64)
-    contenders = make_contenders(setting, compiled=False)
-    torch.set_default_dtype(torch.float32)
+    contenders = in_double(make_contenders, setting, compiled=False)
     expected = gradient_of(*contenders["plain loop"])
     for name, pair in contenders.items():
         difference = distance(gradient_of(*pair), expected)
@@ -330,6 +336,8 @@ def main():
     parser.add_argument("--repeats", type=int, help="turns, instead of each setting's")
     parser.add_argument("--dry-run", action="store_true", help="write no results")
     options = parser.parse_args()
+    # Compile times are those of a first run.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch._logging.set_logs(dynamo=40)

@@ -1,54 +1,53 @@
-"""Write the tables of README.md from benchmarks/results.
+"""Write the tables of README.md and docs/results.md from benchmarks/results.
 
 python benchmarks/tables.py
 """
 
-import json
 from pathlib import Path
 
+from _ledger import load, table
+from _results_page import OMNIGLOT, omniglot_label, page
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-
-
-def load(name):
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def table(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-LABELS = {
-    "protonet": "`ProtoNetClassifier`, Conv4 width 32",
-    "protonet_long": "`ProtoNetClassifier`, Conv4 width 64",
-}
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "results.md"
+START, END = "<!-- results -->", "<!-- /results -->"
 
 
 def omniglot():
-    entries = {name: load(f"omniglot_{name}") for name in LABELS}
+    entries = {name: load(f"omniglot_{name}") for name in OMNIGLOT}
     entries = {name: entry for name, entry in entries.items() if entry}
     if not entries:
         return ""
-    settings = ["5w1s", "5w5s", "20w1s", "20w5s"]
-    rows = []
+    settings = list(next(iter(entries.values()))["results"])
+
+    def line(label, results, cell):
+        cells = (cell(results[s]) if s in results else "-" for s in settings)
+        return [label, *cells]
+
+    rows, published = [], {}
     for name, entry in entries.items():
-        cells = [entry["results"][s] for s in settings]
-        minutes = f"{entry['cpu_seconds'] / 60:.0f} CPU-minutes"
-        rows.append(
-            [f"{LABELS[name]}, {minutes}"]
-            + [f"{c['accuracy']:.1f} ± {c['interval']:.1f}" for c in cells]
+        results = entry["results"]
+        rows.append(line(omniglot_label(name, entry), results, _accuracy))
+        published[OMNIGLOT[name][1]] = line(
+            f"published, {OMNIGLOT[name][1]}",
+            results,
+            lambda c: f"{c['published']:.1f}",
         )
-    for label, key in (
-        ("nearest class mean of raw pixels", "pixel_centroid"),
-        ("published, ProtoNet (Snell et al. 2017)", "published"),
-    ):
-        rows.append([label, *(f"{c[key]:.1f}" for c in cells)])
+    pixels = line(
+        "nearest class mean of raw pixels",
+        next(iter(entries.values()))["results"],
+        lambda c: f"{c['pixel_centroid']:.1f}",
+    )
     return (
         "**Omniglot**, held-out alphabets with rotations: accuracy in %, mean and 95 % "
-        "interval over 1,000 episodes\n\n" + table(["", *settings], rows)
+        "interval over episodes\n\n"
+        + table(["", *settings], [*rows, pixels, *published.values()])
     )
+
+
+def _accuracy(cell):
+    return f"{cell['accuracy']:.1f} ± {cell['interval']:.1f}"
 
 
 def sinusoid():
@@ -108,13 +107,17 @@ def fleet():
     )
 
 
+def readme(text):
+    """The text of README.md with the tables between its markers made anew."""
+    tables = "\n\n".join(t for t in (grouped(), omniglot(), sinusoid(), fleet()) if t)
+    before, rest = text.split(START)
+    return f"{before}{START}\n\n{tables}\n\n{END}{rest.split(END)[1]}"
+
+
 def main():
-    text = "\n\n".join(t for t in (grouped(), omniglot(), sinusoid(), fleet()) if t)
-    readme = ROOT / "README.md"
-    start, end = "<!-- results -->", "<!-- /results -->"
-    before, rest = readme.read_text().split(start)
-    after = rest.split(end)[1]
-    readme.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
+    README.write_text(readme(README.read_text()))
+    PAGE.write_text(page())
+    print(f"wrote {README.name} and {PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

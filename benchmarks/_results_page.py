@@ -1,0 +1,266 @@
+"""docs/results.md: every figure of the ledger beside its baselines."""
+
+from pathlib import Path
+
+from _ledger import RESULTS, load, table
+
+HEAD = """---
+orphan: true
+---
+
+# Results
+
+Made by `python benchmarks/tables.py` from `benchmarks/results`; do not edit.
+`make ledger` repeats the measurements, `make ledger LONG=1` those of hours too.
+
+A baseline is judged on the same rows in the same run. Intervals are 95 % of the mean,
+over splits for grouped tables, over episodes or waves otherwise.
+"""
+# Methods of grouped_tables.json whose names begin so are this library's.
+OURS = ("learned prior", "guarded")
+# Learner and paper of the ledgers of omniglot.py.
+OMNIGLOT = {
+    "protonet": (
+        "`ProtoNetClassifier`, Conv4 width 32",
+        "ProtoNet (Snell et al. 2017)",
+    ),
+    "protonet_long": (
+        "`ProtoNetClassifier`, Conv4 width 64",
+        "ProtoNet (Snell et al. 2017)",
+    ),
+    "maml": ("`MAMLClassifier`, Conv4 width 32", "MAML (Finn et al. 2017)"),
+    "maml_first_order": (
+        "`MAMLClassifier` first order, Conv4 width 32",
+        "first-order MAML (Nichol et al. 2018)",
+    ),
+}
+SINUSOID_BASELINES = (
+    "Gaussian process of each wave alone",
+    "mean of the training targets",
+)
+COLUMNS = (
+    "data",
+    "protocol",
+    "seeds",
+    "learner",
+    "published",
+    "ours",
+    "best baseline",
+    "seconds",
+)
+
+
+def page():
+    """Text of the page."""
+    parts = [HEAD, "## Accuracy at a glance", table(COLUMNS, glance())]
+    for make in (grouped, speed, overhead, fleet, runs):
+        parts += make()
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+# ------------------------------------------------------------------- accuracy
+def glance():
+    return [*glance_grouped(), *glance_omniglot(), *glance_sinusoid()]
+
+
+def glance_grouped():
+    rows = (load("grouped_tables") or {"results": []})["results"]
+    for data, k in dict.fromkeys((r["data"], r["k"]) for r in rows if r["k"]):
+        cell = [r for r in rows if (r["data"], r["k"]) == (data, k)]
+        best = max if cell[0]["metric"] == "accuracy" else min
+        others = [r for r in cell if not r["method"].startswith(OURS)]
+        base = best(others, key=lambda r: r["mean"])
+        for r in cell:
+            if r["method"].startswith(OURS):
+                yield [
+                    f"{_words(data)}, k={k}",
+                    f"{r['protocol']}, {r['metric']}",
+                    f"{len(r['seeds'])}",
+                    r["method"],
+                    "-",
+                    _with_interval(r),
+                    f"{base['method']}: {_with_interval(base)}",
+                    f"{r['seconds_per_seed']:.2f}",
+                ]
+
+
+def glance_omniglot():
+    for name in OMNIGLOT:
+        entry = load(f"omniglot_{name}")
+        for setting, c in (entry["results"] if entry else {}).items():
+            yield [
+                f"Omniglot {setting}",
+                f"{entry['protocol']}, accuracy in %",
+                f"{len(entry['seeds'])}",
+                omniglot_label(name, entry),
+                f"{OMNIGLOT[name][1]}: {c['published']:.1f}",
+                f"{c['accuracy']:.1f} ± {c['interval']:.1f}",
+                f"nearest class mean of pixels: {c['pixel_centroid']:.1f}",
+                f"{entry['cpu_seconds']:.0f}",
+            ]
+
+
+def glance_sinusoid():
+    entry = load("sinusoid")
+    if entry is None:
+        return
+    results = entry["results"]
+    for shots in ("5 shots", "10 shots"):
+        base = min(SINUSOID_BASELINES, key=lambda name: results[name][shots]["mse"])
+        for name, row in results.items():
+            if name not in SINUSOID_BASELINES:
+                seconds = row["cpu_seconds"]
+                yield [
+                    f"sinusoids, {shots}",
+                    f"{entry['protocol']}, mean squared error",
+                    f"{len(entry['seeds'])}",
+                    name,
+                    "-",
+                    f"{row[shots]['mse']:.5f} ± {row[shots]['interval']:.5f}",
+                    f"{base}: {results[base][shots]['mse']:.5f}",
+                    "as above" if seconds is None else f"{seconds:.0f}",
+                ]
+
+
+def omniglot_label(name, entry):
+    """Learner and what it was given."""
+    minutes = f"{entry['cpu_seconds'] / 60:.0f} CPU-minutes"
+    steps = f", {entry['n_steps']:,} steps" if "n_steps" in entry else ""
+    return f"{OMNIGLOT[name][0]}, {minutes}{steps}"
+
+
+def grouped():
+    """All methods of each data set: mean, interval and harm."""
+    entry = load("grouped_tables")
+    if entry is None:
+        return
+    yield (
+        "## Grouped tables\n\nMean over splits after k rows of a new group. Harm is "
+        "the share of groups that fare worse than with the first method of the table."
+    )
+    rows = entry["results"]
+    for data in dict.fromkeys(r["data"] for r in rows):
+        part = [r for r in rows if r["data"] == data]
+        shots = sorted({r["k"] for r in part})
+        cells = {(r["method"], r["k"]): r for r in part}
+        header = ["", *(f"k={k}" for k in shots), *(f"harm, k={k}" for k in shots if k)]
+        body = [
+            [
+                method,
+                *(_with_interval(cells.get((method, k))) for k in shots),
+                *(_share(cells.get((method, k))) for k in shots if k),
+            ]
+            for method in dict.fromkeys(r["method"] for r in part)
+        ]
+        yield (
+            f"### {_words(data)}\n\n{part[0]['metric']}, {part[0]['protocol']}, "
+            f"{len(part[0]['seeds'])} splits\n\n{table(header, body)}"
+        )
+
+
+def _with_interval(row):
+    if row is None:
+        return "-"
+    half = row["interval95"]
+    return f"{row['mean']:.3f}" + ("" if half is None else f" ± {half:.3f}")
+
+
+def _share(row):
+    return "-" if row is None else f"{100 * row['harm_rate']:.0f} %"
+
+
+def _words(name):
+    return name.replace("_", " ")
+
+
+# ---------------------------------------------------------------------- speed
+def speed():
+    entry = load("outer_step")
+    if entry is None:
+        return
+    settings = entry["settings"]
+    names = dict.fromkeys(n for row in settings.values() for n in row["milliseconds"])
+    body = [
+        [
+            _words(setting),
+            *(_milliseconds(row["milliseconds"].get(name)) for name in names),
+            f"{row['speed-up']:.1f}",
+            f"{row['speed-up compiled']:.1f}" if "speed-up compiled" in row else "-",
+        ]
+        for setting, row in settings.items()
+    ]
+    header = ["", *names, "speed-up", "speed-up compiled"]
+    yield (
+        "## An outer step of MAML\n\nMilliseconds of CPU on one thread, medians; all "
+        "compute the same meta-gradient. Speed-up is over the best of the others.\n\n"
+        + table(header, body)
+    )
+
+
+def overhead():
+    entry = load("step_overhead")
+    if entry is None:
+        return
+    body = [
+        [
+            name,
+            *(_milliseconds(row[key]) for key in ("whole", "bare", "sampling")),
+            f"{100 * row['share']:.1f} %",
+            f"{100 * row['share of sampling']:.1f} %",
+        ]
+        for name, row in entry["results"].items()
+    ]
+    header = ["", "whole step", "bare step", "sampling", "share lost", "by sampling"]
+    yield (
+        "## What sampling and skorch add\n\nMilliseconds of CPU on one thread: a step "
+        "of `fit`, the learner's own part of it, and drawing the episodes.\n\n"
+        + table(header, body)
+    )
+
+
+def _milliseconds(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def fleet():
+    entry = load("adapt_fleet")
+    if entry is None:
+        return
+    body = [
+        [
+            f"`{name}`",
+            *(f"{row[key]:.2f}" for key in ("adapt", "predict")),
+            quality(row),
+        ]
+        for name, row in entry["results"].items()
+    ]
+    yield (
+        f"## A fleet\n\n{entry['protocol']}.\n\n"
+        + table(["", "adapt", "predict", "quality"], body)
+    )
+
+
+def quality(row):
+    key = "accuracy" if "accuracy" in row else "r2"
+    return f"{key} {row[key]:.3f}"
+
+
+# ----------------------------------------------------------------------- runs
+def runs():
+    """When and with what each file was made."""
+    body = []
+    for path in sorted(Path(RESULTS).glob("*.json")):
+        entry = load(path.stem)
+        versions = entry["versions"] | entry.get("other_versions", {})
+        body.append(
+            [
+                f"`{path.name}`",
+                entry.get("protocol", "see above"),
+                ", ".join(f"{name} {number}" for name, number in versions.items()),
+                f"Python {entry['python']}",
+                entry.get("processor") or entry.get("cpu") or "-",
+                entry.get("date", "-"),
+            ]
+        )
+    header = ["file", "protocol", "versions", "", "processor", "date"]
+    yield "## Runs\n\n" + table(header, body)
