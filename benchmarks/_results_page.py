@@ -53,7 +53,7 @@ COLUMNS = (
 def page():
     """Text of the page."""
     parts = [HEAD, "## Accuracy at a glance", table(COLUMNS, glance())]
-    for make in (grouped, speed, overhead, fleet, runs):
+    for make in (grouped, guard, intervals, alarm, asked, speed, overhead, fleet, runs):
         parts += make()
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -173,6 +173,86 @@ def _words(name):
     return name.replace("_", " ")
 
 
+def guard():
+    """Excess of the guarded model over the better of pooled and local."""
+    entry = load("pooling_guard")
+    if entry is None:
+        return
+    rows = entry["results"]
+    shots = sorted({r["k"] for r in rows})
+    cells = {(r["data"], r["k"]): r for r in rows}
+    body = [
+        [_words(data), *(_excess(cells.get((data, k))) for k in shots)]
+        for data in dict.fromkeys(r["data"] for r in rows)
+    ]
+    worse = sum(r["excess"] > 0.01 for r in rows)
+    yield (
+        "## The guard\n\nHow much worse (positive) or better (negative) the guarded "
+        "model is than the better of the pooled and the local model, which is known "
+        "only afterwards: share of the RMSE, or points of accuracy. Mean of "
+        f"{len(entry['seeds'])} splits of the tasks; {worse} of {len(rows)} cells are "
+        "worse by more than 1 %, most of them where few tasks were there to choose "
+        "by.\n\n" + table(["", *(f"k={k}" for k in shots)], body)
+    )
+
+
+def _excess(row):
+    if row is None:
+        return "-"
+    unit = " points" if row["metric"] == "accuracy" else " %"
+    return f"{100 * row['excess']:+.1f}{unit}"
+
+
+def intervals():
+    """Coverage of calibrated and raw intervals."""
+    entry = load("interval_coverage")
+    if entry is None:
+        return
+    body = [
+        [
+            _words(r["data"]),
+            r["method"],
+            str(r["k"]),
+            f"{100 * r['coverage']:.1f} %",
+            f"{100 * r['raw_coverage']:.1f} %" if r.get("raw_coverage") else "-",
+            f"{r['width']:.3g}",
+            f"{r['raw_width']:.3g}" if r.get("raw_width") else "-",
+            f"{100 * r['share_of_groups_below_0.8']:.0f} %",
+        ]
+        for r in entry["results"]
+    ]
+    header = ["", "method", "k", "coverage", "raw", "width", "raw width", "below 80 %"]
+    yield (
+        "## Intervals for new groups\n\nCoverage of nominal 90 % intervals and sets "
+        "after k rows of a new group, all groups weighing the same; raw are the "
+        "learner's own; the last column is the share of groups of which less than "
+        "80 % of the rows are covered.\n\n" + table(header, body)
+    )
+
+
+def alarm():
+    return _plain("task_alarm", "The alarm")
+
+
+def asked():
+    return _plain("ask_rows", "Asking for rows")
+
+
+def _plain(name, title):
+    """A ledger of flat records as it is."""
+    entry = load(name)
+    rows = entry["results"] if entry else None
+    if not isinstance(rows, list) or not rows:
+        return
+    columns = [
+        key for key, value in rows[0].items() if not isinstance(value, list | dict)
+    ]
+    body = [[_words(str(row.get(key, "-"))) for key in columns] for row in rows]
+    protocol = entry.get("protocol", "")
+    header = [_words(key) for key in columns]
+    yield f"## {title}\n\n{protocol}\n\n" + table(header, body)
+
+
 # ---------------------------------------------------------------------- speed
 def speed():
     entry = load("outer_step")
@@ -255,7 +335,7 @@ def runs():
         body.append(
             [
                 f"`{path.name}`",
-                entry.get("protocol", "see above"),
+                entry.get("protocol", "-"),
                 ", ".join(f"{name} {number}" for name, number in versions.items()),
                 f"Python {entry['python']}",
                 entry.get("processor") or entry.get("cpu") or "-",

@@ -1,12 +1,14 @@
 """The outer loop is skorch's: nets, callbacks, losses; and the losses are right."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from _tiny import classification_tasks, long_format, regression_tasks, tiny, tiny_net
+from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
@@ -817,3 +819,13 @@ def test_shared_prototypes_start_from_their_prior():
     expected = (X[0].sum(dim=0) + 2.5 * learner.prior[0]) / 6.5
     torch.testing.assert_close(prototypes[0], expected)
     torch.testing.assert_close(prototypes[1], learner.prior[1])
+
+
+def test_nets_that_train_in_threads_are_those_that_train_in_turn():
+    tasks = regression_tasks()
+    nets = [tiny(RidgeHeadRegressor, random_state=seed) for seed in range(6)]
+    serial = [clone(net).fit(tasks).predict(tasks[0][0], [0] * 12) for net in nets]
+    with ThreadPoolExecutor(6) as pool:
+        fits = list(pool.map(lambda net: clone(net).fit(tasks), nets))
+    for fitted, expected in zip(fits, serial, strict=True):
+        assert_array_equal(fitted.predict(tasks[0][0], [0] * 12), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 from sklearn.base import clone
@@ -101,11 +102,16 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     return net.set_params(**changes)
 
 
+#: Torch has one random state for all threads: nets train in turn, or none of them
+#: would be reproducible.
+_RANDOM_STATE = RLock()
+
+
 @contextmanager
 def seeded(seed: int, device="cpu"):
     """Torch's random numbers follow `seed` inside and are untouched outside."""
     device = torch.device(device)
     devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _RANDOM_STATE, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
