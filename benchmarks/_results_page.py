@@ -4,11 +4,7 @@ from pathlib import Path
 
 from _ledger import RESULTS, load, table
 
-HEAD = """---
-orphan: true
----
-
-# Results
+HEAD = """# Results
 
 Made by `python benchmarks/tables.py` from `benchmarks/results`; do not edit.
 `make ledger` repeats the measurements, `make ledger LONG=1` those of hours too.
