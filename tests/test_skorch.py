@@ -1,6 +1,7 @@
 """The outer loop is skorch's: nets, callbacks, losses; and the losses are right."""
 
 import copy
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ from skmeta import (
     ReptileRegressor,
     RidgeHeadClassifier,
     RidgeHeadRegressor,
+    SingleTaskWarning,
 )
 from skmeta.closed_form import RidgeHead
 from skmeta.gradient import MAML
@@ -829,3 +831,18 @@ def test_nets_that_train_in_threads_are_those_that_train_in_turn():
         fits = list(pool.map(lambda net: clone(net).fit(tasks), nets))
     for fitted, expected in zip(fits, serial, strict=True):
         assert_array_equal(fitted.predict(tasks[0][0], [0] * 12), expected)
+
+
+@pytest.mark.parametrize(("n_classes", "alone"), [(6, False), (3, True)])
+def test_a_pool_of_classes_is_many_tasks(n_classes, alone):
+    X = np.random.default_rng(0).normal(size=(8 * n_classes, 3))
+    y = np.repeat(np.arange(n_classes), 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingleTaskWarning)
+        meta = tiny(MAMLClassifier, n_ways=3, inner_steps=2).fit(X, y)
+    support = X[y < 2], y[y < 2]
+    expected = copy.copy(meta).set_params(adapt_steps=100 if alone else 2)
+    assert_array_equal(
+        meta.adapt(*support).predict_proba(X[:8]),
+        expected.adapt(*support).predict_proba(X[:8]),
+    )

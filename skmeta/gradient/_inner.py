@@ -16,9 +16,11 @@ class InnerLoopMixin:
 
     def _start(self, table, classes):
         super()._start(table, classes)
-        self._adapt_steps = (
-            self.inner_steps if table.n_tasks > 1 else _SINGLE_TASK_STEPS
-        )
+        alone = table.n_tasks == 1
+        if alone and self._is_classifier and self.label_space_ == "per_task":
+            # Episodes of a pool choose between its classes, if there are more.
+            alone = len(np.unique(table.y)) <= np.min(self.n_ways)
+        self._adapt_steps = _SINGLE_TASK_STEPS if alone else self.inner_steps
 
     def _inner_loop(self):
         return {
