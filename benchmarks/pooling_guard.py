@@ -2,7 +2,7 @@
 
 Usage::
 
-    python benchmarks/pooling_guard.py      # thirteen data sets, three splits each
+    python benchmarks/pooling_guard.py      # fourteen data sets, three splits each
 
 Real grouped tables, and eight small tables whose tasks are speakers or, where there is
 no group, clusters of rows. 30 % of the tasks are held out; k support rows, random or in
