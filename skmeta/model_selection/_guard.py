@@ -164,9 +164,6 @@ class _Guarded(MetaEstimator, _BaseComposition):
         known = self._extended(table, self.states_).support
         return join_tables([self._training.take(kept), known])
 
-    def _summarize(self, table):
-        return self._encode(table)
-
     _combine = staticmethod(append_rows)
     _join = staticmethod(join_tables)
 
@@ -433,8 +430,10 @@ class GuardedRegressor(MetaRegressorMixin, _Guarded):
     Adapting does not always pay: with few or misleading rows the pooled model is
     better, with many rows a model of the task alone. Candidates are compared by
     cross-validation over the training tasks, for each number of support rows, and
-    mixed where a mixture is better (stacked generalisation [1]_). `report` says by how
-    much, and how sure that is.
+    mixed where a mixture is better (stacked generalisation [1]_). More than the pooled
+    and the local model must pay by more than a standard error over tasks. `report`
+    says by how much candidates differ, and how sure that is. With few training tasks
+    the choice can be wrong.
 """
         + _COMMON.format(
             kind="regressor",
@@ -515,8 +514,10 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
     better, with many rows a model of the task alone. Candidates are compared by
     cross-validation over the training tasks, for each number of support rows, and
     their probabilities are mixed where a mixture is better (stacked generalisation
-    [1]_). `report` says by how much, and how sure that is. Classes mean the same in
-    every task.
+    [1]_). More than the pooled and the local model must pay by more than a standard
+    error over tasks. `report` says by how much candidates differ, and how sure that is.
+    With few training tasks the choice can be wrong. Classes mean the same in every
+    task.
 """
         + _COMMON.format(
             kind="classifier",
