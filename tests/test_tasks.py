@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmeta import HierarchicalRegressor, PerTask, Task
-from skmeta.tasks import TaskBatch, is_task_list, read_rows, read_tasks
+from skmeta.tasks import TaskBatch, _sampler, is_task_list, read_rows, read_tasks
 from skmeta.tasks._pack import as_tensor, pieces, to_batch, unpad
 from skmeta.tasks._sampler import (
     EpisodeSampler,
@@ -404,7 +404,9 @@ def test_encode_classes(data):
 
 
 # ---------------------------------------------------------------------------- draws
-def test_draws_are_uniform_and_distinct():
+@pytest.mark.parametrize("per_draw", [0, 8], ids=["one by one", "sorted"])
+def test_draws_are_uniform_and_distinct(per_draw, monkeypatch):
+    monkeypatch.setattr(_sampler, "_SORTED_PER_DRAW", per_draw)
     rng = np.random.default_rng(0)
     draws = draw_without_replacement(rng, np.full(30_000, 5), 3)
     assert draws.min() == 0 and draws.max() == 4
@@ -414,7 +416,9 @@ def test_draws_are_uniform_and_distinct():
     assert chisquare(counts).pvalue > 0.01
 
 
-def test_draws_of_more_than_there_is_are_permutations():
+@pytest.mark.parametrize("per_draw", [0, 8], ids=["one by one", "sorted"])
+def test_draws_of_more_than_there_is_are_permutations(per_draw, monkeypatch):
+    monkeypatch.setattr(_sampler, "_SORTED_PER_DRAW", per_draw)
     rng = np.random.default_rng(0)
     draws = draw_without_replacement(rng, np.full((100, 120), 4), 6)
     assert draws.shape == (100, 120, 6)

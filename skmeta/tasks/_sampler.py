@@ -40,29 +40,48 @@ def encode_classes(codes, labels):
     return segment - offsets[codes], classes[pairs % len(classes)], offsets
 
 
+#: Sorting all candidates costs less than drawing one by one up to this many for each
+#: draw (measured for 5 to 50 draws in 25 to 500 rows).
+_SORTED_PER_DRAW = 8
+
+
 def draw_without_replacement(rng, counts, size):
     """Uniform draws of distinct integers below each count, all rows at once.
 
-    Robert Floyd's algorithm (Bentley & Floyd 1987), whose cost does not depend on the
-    counts, followed by a shuffle.
+    The order of random keys where counts are small; otherwise Robert Floyd's algorithm
+    (Bentley & Floyd 1987), whose cost does not depend on the counts.
 
     Returns
     -------
     draws : int ndarray of shape (*counts.shape, size)
-        The first ``min(count, size)`` entries are valid.
+        The first ``min(count, size)`` entries are valid, the others are -1.
     """
     flat = np.asarray(counts).ravel()
-    k = np.minimum(flat, size)
-    draws = np.full((len(flat), size), -1, dtype=np.int64)
-    uniform = rng.random((size, len(flat)))
+    widest = int(flat.max(initial=0))
+    small = widest <= _SORTED_PER_DRAW * size
+    draws = (_draw_by_keys if small else _draw_by_floyd)(rng, flat, size, widest)
+    return draws.reshape(*np.shape(counts), size)
+
+
+def _draw_by_keys(rng, counts, size, widest):
+    beyond = np.arange(widest) >= counts[:, None]
+    order = (rng.random(beyond.shape) + beyond).argsort(axis=1)[:, :size]
+    order[np.arange(order.shape[1]) >= counts[:, None]] = -1
+    return np.pad(order, [(0, 0), (0, size - order.shape[1])], constant_values=-1)
+
+
+def _draw_by_floyd(rng, counts, size, widest):
+    k = np.minimum(counts, size)
+    draws = np.full((len(counts), size), -1, dtype=np.int64)
+    uniform = rng.random((size, len(counts)))
     for i in range(size):
-        top = flat - k + i
+        top = counts - k + i
         pick = (uniform[i] * (top + 1)).astype(np.int64)
         taken = (draws[:, :i] == pick[:, None]).any(axis=1)
         draws[:, i] = np.where(i < k, np.where(taken, top, pick), -1)
+    # Floyd's set is uniform, its order is not.
     keys = rng.random(draws.shape) + (draws < 0)
-    draws = np.take_along_axis(draws, keys.argsort(axis=1), axis=1)
-    return draws.reshape(*np.shape(counts), size)
+    return np.take_along_axis(draws, keys.argsort(axis=1), axis=1)
 
 
 def split_support(table: TaskTable, labels, n_shots, *, support="random", seed=0):
