@@ -26,6 +26,7 @@ from skmeta.inner_loop import (
     stack_sgd,
     without_running_statistics,
 )
+from skmeta.modules import Recurrent, TemporalConv
 from skmeta.tasks import TaskBatch
 
 RAGGED = (4, 1, 6), (3, 5, 2)
@@ -121,6 +122,13 @@ def reused():
     return stack(nn.Linear(5, 6), activation, nn.Linear(6, 4), activation)
 
 
+def sized(backbone, shape):
+    """A backbone that has seen its first rows, in double precision from then on."""
+    with torch.no_grad():
+        backbone.eval()(torch.zeros(2, *shape))
+    return backbone.train()
+
+
 #: Name: constructor, shape of a row. Where batched products apply it is noted below.
 MODULES = {
     "linear": (lambda: stack(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)), (5,)),
@@ -182,6 +190,14 @@ MODULES = {
     "rnn": (lambda: Last(nn.RNN(3, 4, batch_first=True)), (4, 3)),
     "gru": (lambda: Last(nn.GRU(3, 4, batch_first=True)), (4, 3)),
     "lstm": (lambda: Last(nn.LSTM(3, 4, batch_first=True)), (4, 3)),
+    "recurrent": (
+        lambda: sized(Recurrent(3, "lstm", bidirectional=True, pooling="mean"), (4, 2)),
+        (4, 2),
+    ),
+    "temporal conv": (
+        lambda: sized(TemporalConv(3, 2, pooling="attention"), (4, 2)),
+        (4, 2),
+    ),
     "branching": (Branching, (5,)),
     "selecting": (Selecting, (5,)),
 }
@@ -190,7 +206,7 @@ BATCHED = {
     "dropout",
 }
 LOOP_ONLY = {
-    *("rnn", "gru", "lstm", "branching", "selecting"),
+    *("rnn", "gru", "lstm", "recurrent", "branching", "selecting"),
     "weight norm",
 }
 NORMS = {

@@ -2,8 +2,17 @@
 
 from ._conv import Conv4
 from ._mlp import MLP
+from ._resnet import ResNet12
+from ._sequence import Recurrent, TemporalConv
 
-__all__ = ["MLP", "Conv4", "default_backbone"]
+__all__ = [
+    "MLP",
+    "Conv4",
+    "Recurrent",
+    "ResNet12",
+    "TemporalConv",
+    "default_backbone",
+]
 
 
 def default_backbone(feature_shape):
