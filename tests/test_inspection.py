@@ -33,6 +33,7 @@ from skmeta.datasets import make_regression_tasks
 from skmeta.exceptions import DivergenceWarning
 from skmeta.inspection import (
     AdaptationCurveDisplay,
+    LearningRateDisplay,
     MetaTrainingDisplay,
     TaskMapDisplay,
     TaskScoresDisplay,
@@ -421,6 +422,45 @@ def test_training_refuses(meta):
         MetaTrainingDisplay.from_estimator(meta)
     with pytest.raises(NotFittedError):
         MetaTrainingDisplay.from_estimator(MAMLClassifier())
+
+
+# ---------------------------------------------------------------------- learning rate
+def test_learning_rate_grows_to_where_training_breaks(tasks):
+    from skmeta.modules import MLP
+
+    meta = RidgeHeadRegressor(MLP, random_state=0)
+    before = dict(vars(meta))
+    display = LearningRateDisplay.from_estimator(
+        meta, tasks, limits=(1e-6, 10.0), n_steps=60
+    )
+    assert vars(meta) == before
+    assert len(display.losses) == 60
+    np.testing.assert_allclose(display.rates[[0, -1]], [1e-6, 10.0])
+    assert 1e-4 < display.suggested_rate < 1.0
+    # Untrained at first, best in between, broken at the end.
+    assert np.nanmin(display.smoothed) < 0.9 * display.smoothed[0]
+    assert not display.smoothed[-1] < 2 * display.smoothed[0]
+    assert legend_of(display.ax_)[0] == "RidgeHeadRegressor"
+    assert display.ax_.get_xscale() == "log"
+
+
+def test_learning_rate_suggestion_is_a_tenth_of_the_lowest():
+    rates = np.geomspace(1e-5, 1, 400)
+    losses = 1 / (1 + (rates / 1e-2)) + 100 * np.maximum(rates - 0.1, 0)
+    display = LearningRateDisplay(rates, losses)
+    # The running mean lags behind by about nine steps of 3 % each.
+    assert 0.01 < display.suggested_rate < 0.014
+    assert np.isnan(LearningRateDisplay(rates, losses * np.nan).suggested_rate)
+
+
+def test_learning_rate_refuses(tasks):
+    with pytest.raises(TypeError, match="no learning rate"):
+        LearningRateDisplay.from_estimator(HierarchicalRegressor(), tasks)
+    meta = RidgeHeadRegressor()
+    with pytest.raises(ValueError, match="limits"):
+        LearningRateDisplay.from_estimator(meta, tasks, limits=(1.0, 0.1))
+    with pytest.raises(ValueError, match="n_steps"):
+        LearningRateDisplay.from_estimator(meta, tasks, n_steps=3)
 
 
 # ------------------------------------------------------------------ scikit-learn's own

@@ -56,6 +56,18 @@ meta = MAMLRegressor(
 )
 
 # %%
+# Which rates are worth trying?
+# -----------------------------
+# A range test trains for a hundred steps while the outer learning rate grows from step
+# to step. Where the loss begins to fall, rates begin to matter; where it shoots up,
+# they are too large. A search goes between.
+
+from skmeta.inspection import LearningRateDisplay
+
+LearningRateDisplay.from_estimator(meta, tasks)
+plt.show()
+
+# %%
 # The grid
 # --------
 # ``estimator__`` reaches into the net, as always in scikit-learn; names without it

@@ -9,12 +9,14 @@ whether the probabilities of an adapted classifier can be believed.
 """
 
 from ._adaptation_curve import AdaptationCurveDisplay
+from ._learning_rate import LearningRateDisplay
 from ._meta_training import MetaTrainingDisplay
 from ._task_map import TaskMapDisplay
 from ._task_scores import TaskScoresDisplay
 
 __all__ = [
     "AdaptationCurveDisplay",
+    "LearningRateDisplay",
     "MetaTrainingDisplay",
     "TaskMapDisplay",
     "TaskScoresDisplay",
