@@ -15,7 +15,7 @@ from .gradient import (
     ReptileRegressor,
 )
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
-from .metric import ProtoNetClassifier
+from .metric import DualProtoNetClassifier, ProtoNetClassifier
 from .tasks import PerTask, Task
 
 __version__ = "0.1.0.dev0"
@@ -25,6 +25,7 @@ __all__ = [
     "AdaptedRegressor",
     "DivergenceError",
     "DivergenceWarning",
+    "DualProtoNetClassifier",
     "HierarchicalClassifier",
     "HierarchicalRegressor",
     "MAMLClassifier",

@@ -4,13 +4,17 @@ from ._conv import Conv4
 from ._mlp import MLP
 from ._resnet import ResNet12
 from ._sequence import Recurrent, TemporalConv
+from ._text import BagOfEmbeddings, TextCNN, TextRNN
 
 __all__ = [
     "MLP",
+    "BagOfEmbeddings",
     "Conv4",
     "Recurrent",
     "ResNet12",
     "TemporalConv",
+    "TextCNN",
+    "TextRNN",
     "default_backbone",
 ]
 

@@ -108,10 +108,10 @@ class Recurrent(nn.Module):
         )
         self.pooling = _Pooling(pooling, hidden * directions)
 
-    def forward(self, X: Tensor) -> Tensor:
+    def forward(self, X: Tensor, is_real: Tensor | None = None) -> Tensor:
         """Features of series ``(n, length, channels)`` or ``(n, length)``."""
         X = _as_series(X)
-        is_real = real_steps(X)
+        is_real = real_steps(X) if is_real is None else is_real
         turned = _turned(is_real)
         H = self.project(X)
         for i, layer in enumerate(self.forwards):

@@ -1,0 +1,278 @@
+"""Prototypes in two spaces as an estimator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..base import MetaClassifierMixin, NeuralMetaEstimator
+from ..base._neural import COUNT
+from ..outer_loop import EpisodeDataset, row_dtype, seeded
+from ._dual_learner import Centred, DualProtoNet, TfIdf
+
+#: Share of the tasks (of the classes of a pool) that the weights are learned on.
+_HELD_OUT = 0.3
+#: Episodes to learn them from: meta-batches of 16, and a key apart from training.
+_N_BATCHES, _KEY = 20, 2**42
+#: Standard deviation of a normal prior of the (logarithmic) weights around their
+#: start, in nats per episode: what few held-out episodes cannot tell stays there.
+_PRIOR_STD = 2.0
+
+
+class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
+    """Nearest class mean in a learned embedding and in the rows as they are.
+
+    A prototypical network [1]_ learns what tells the training classes apart, and may
+    miss what tells new ones apart: a word that no training text had, say. The rows as
+    they are miss nothing and know nothing. This learner adds up the logits of both,
+    with weights for each number of shots that are learned on tasks, or classes, held
+    out from the training of a first network; a second one is then trained on all.
+
+    Rows of token ids are compared by TF-IDF: cosines to the mean term weights of a
+    class. All other rows are compared by cosines of standardised features.
+
+    Parameters
+    ----------
+    estimator : None, nn.Module (class or instance) or skorch NeuralNet, default=None
+        Backbone, or the net that trains it. None builds one from the data: an `MLP`
+        for tables, a `Conv4` for images. All parameters of a net keep their meaning:
+        ``batch_size`` is the number of tasks of a step, ``module__*`` go to the
+        backbone, ``train_split`` splits tasks.
+    n_ways : int or (int, int), default=5
+        Classes of a training episode, where labels are per task; a pair is a range to
+        draw from. `adapt` takes any number of classes.
+    n_shots : int or (int, int), default=5
+        Support rows per class of a training episode, and of `score`.
+    n_queries : int or (int, int), default=15
+        Query rows per class of a training episode.
+    n_episodes : int, default=None
+        Episodes of an epoch. None shows about as many rows as there are, in at least
+        5 steps.
+    label_space : {"auto", "shared", "per_task"}, default="auto"
+        Whether a label means the same in every task (churn yes or no) or exists only
+        inside its task (characters of an alphabet). "auto" takes labels as shared
+        when the median task has at least half of all classes.
+    class_balanced : bool, default=True
+        With shared labels, draw episodes with as many rows of each class; False keeps
+        each task's own frequencies.
+    support : {"random", "first"}, default="random"
+        Which rows of a task are support in training and in `score`: a random draw, or
+        the first in row order, as the history of a new user would be.
+    augment : callable, default=None
+        Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    chunk_size : int, default=None
+        Tasks of a step whose graph is in memory at a time; the gradient is the same.
+        None holds all of them.
+    group_column : str or int, default=None
+        Column, index level or position of the task id inside `X`, so that no
+        ``groups`` need be passed.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights and episodes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Shared classes, or the classes of all tasks known so far.
+    label_space_ : {"shared", "per_task"}
+        What `label_space` came to.
+    states_ : TaskStates
+        Support and state of every known task.
+    learner_ : DualProtoNet
+        The trained Torch module, frozen; its ``mixture`` holds the weights.
+    net_ : skorch.NeuralNet
+        The net that trained it.
+    history_ : skorch.History
+        Losses and seconds of every epoch.
+    n_diverged_ : int
+        Training episodes that were left out because they were not finite.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features, where `X` has names that are all strings.
+
+    See Also
+    --------
+    ProtoNetClassifier : The embedding alone, in half the time.
+
+    References
+    ----------
+    .. [1] Snell, Swersky and Zemel. "Prototypical networks for few-shot learning",
+       NeurIPS 2017.
+
+    Examples
+    --------
+    Meta-train on six digits, then learn the other four from five images each.
+
+    >>> from skmeta import DualProtoNetClassifier
+    >>> from skmeta.datasets import load_digits_tasks
+    >>> digits = load_digits_tasks(flatten=True)
+    >>> meta = DualProtoNetClassifier(n_ways=3, random_state=0)
+    >>> meta = meta.fit(digits.X_train, digits.y_train)
+    >>> meta.score(digits.X_test, digits.y_test) > 0.8
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NeuralMetaEstimator._parameter_constraints,
+        **MetaClassifierMixin._label_constraints,
+        "n_ways": COUNT,
+        "class_balanced": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        n_ways=5,
+        n_shots=5,
+        n_queries=15,
+        n_episodes=None,
+        label_space="auto",
+        class_balanced=True,
+        support="random",
+        augment=None,
+        chunk_size=None,
+        group_column=None,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.n_ways = n_ways
+        self.n_shots = n_shots
+        self.n_queries = n_queries
+        self.n_episodes = n_episodes
+        self.label_space = label_space
+        self.class_balanced = class_balanced
+        self.support = support
+        self.augment = augment
+        self.chunk_size = chunk_size
+        self.group_column = group_column
+        self.random_state = random_state
+
+    def _build_learner(self, backbone, n_features):
+        if self._raw_kind == "tokens":
+            raw = TfIdf(self._n_inputs)
+            n_raw = len(raw.weight)
+        else:
+            raw, n_raw = Centred(self._n_inputs), self._n_inputs
+        return DualProtoNet(backbone, n_features, raw, n_raw, self._n_shared_classes)
+
+    def _train(self, dataset, resume):
+        X = dataset.sampler.table.X
+        if not resume:
+            # Token ids stay integers only where a backbone embeds them.
+            embeds = X.dtype.kind in "iu" and self._embeds()
+            self._raw_kind = "tokens" if embeds else "numbers"
+            self._n_inputs = int(X.max()) + 1 if embeds else int(np.prod(X.shape[1:]))
+        super()._train(dataset, resume)
+
+    def _embeds(self):
+        """Whether the backbone has an embedding, which takes ids."""
+        modules = [self.estimator]
+        if hasattr(self.estimator, "module"):
+            modules = [self.estimator.module]
+        module = modules[0]
+        if isinstance(module, type):
+            params = {
+                name.removeprefix("module__"): value
+                for name, value in vars(self.estimator).items()
+                if name.startswith("module__")
+            }
+            with seeded(0):
+                module = module(**params)
+        if not isinstance(module, nn.Module):
+            return False
+        empty = torch.empty(0, dtype=torch.int64)
+        return row_dtype(empty, module.modules()) is None
+
+    def _calibrate(self, learner, dataset):
+        table = dataset.sampler.table
+        X = torch.from_numpy(table.X)
+        precision = learner.mixture.dtype
+        learner.raw.learn(X)
+        learner.raw.to(precision)
+        if self._n_shared_classes is not None:
+            for c in range(self._n_shared_classes):
+                rows = learner.raw(X[torch.from_numpy(table.y == c)])
+                if len(rows):
+                    learner.raw_prior[c] = rows.mean(dim=0).float()
+        # In the precision of the net, which a pickled estimator is rebuilt from.
+        learner.mixture.copy_(self._learn_mixture(learner, dataset).float())
+
+    def _learn_mixture(self, learner, dataset):
+        """Weights that predict best on tasks that a first network has not seen."""
+        start = learner.mixture.clone()
+        units = np.random.default_rng(self._seed).permutation(dataset.units)
+        n_held_out = round(_HELD_OUT * len(units))
+        if n_held_out < 2 or len(units) - n_held_out < 2:
+            return start
+        rest = EpisodeDataset(dataset.sampler, self.n_episodes)
+        rest.units = units[n_held_out:]
+        net = self._make_net(rest)
+        with seeded(self._seed + 1, net.device):
+            net.initialize()
+            net.partial_fit(rest, y=None)
+        first = self._frozen_learner(net.module_.learner)
+        first.raw, first.mixture = learner.raw, start
+        if first.shared:
+            first.raw_prior = learner.raw_prior
+        episodes = list(self._held_out(first, dataset.sampler, units[:n_held_out]))
+
+        def loss(mixture):
+            total = (mixture - start).square().sum() / (2 * _PRIOR_STD**2)
+            for learned, raw, log_shots, targets in episodes:
+                logits = first.mix(learned, raw, log_shots, mixture)
+                logits = logits.masked_fill(learned == -torch.inf, -1e4)
+                total = (
+                    total
+                    + nn.functional.cross_entropy(
+                        logits.transpose(1, 2),
+                        targets,
+                        ignore_index=-1,
+                        reduction="sum",
+                    )
+                    / (targets >= 0).sum(dim=1).clamp(min=1).max()
+                )
+            return total
+
+        return _minimise(loss, start)
+
+    def _held_out(self, learner, sampler, units):
+        """Logits of both spaces on episodes of held-out tasks, by number of shots."""
+        most = int(np.max(self.n_shots))
+        sampler = replace(sampler, n_shots=(1, max(most, 5)))
+        for step in range(_N_BATCHES):
+            support, query = sampler.sample(_KEY + step, units, 16)
+            support, query = self._to_device(support), self._to_device(query)
+            with torch.no_grad():
+                state = learner.adapt(support)
+                learned, raw = learner.parts(state, query)
+            targets = query.y
+            if query.mask is not None:
+                targets = targets.masked_fill(~query.mask, -1)
+            finite = (learned < torch.inf).flatten(1).all(dim=1)
+            if finite.any():
+                parts = learned, raw, state["log_shots"], targets
+                yield tuple(part[finite] for part in parts)
+
+    def _cells(self, table):
+        return max(super()._cells(table), self._n_inputs + 1024)
+
+
+def _minimise(loss, start):
+    """Minimum of a smooth function of a few numbers, by L-BFGS."""
+    at = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([at], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(at)
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    found = at.detach()
+    return found if found.isfinite().all() else start

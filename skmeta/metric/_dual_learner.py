@@ -1,0 +1,158 @@
+"""Prototypes in two spaces: a learned one and that of the rows as they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..outer_loop import TaskState, one_hot
+from ..tasks._batch import TaskBatch
+from ._protonet_learner import ProtoNet
+
+#: Ids that words which training has not seen may have.
+_N_NEW = 1024
+
+
+class TfIdf(nn.Module):
+    """Rows of token ids as unit vectors of term weights.
+
+    Parameters
+    ----------
+    n_known : int
+        Ids of the training rows; 0 is padding and 1 unknown, which count for nothing.
+        Higher ids are those of words that training has not seen.
+    """
+
+    weight: Tensor
+
+    def __init__(self, n_known: int):
+        super().__init__()
+        self.n_known = n_known
+        self.register_buffer("weight", torch.ones(n_known + _N_NEW))
+
+    def learn(self, X: Tensor) -> None:
+        """Inverse document frequencies, smoothed as scikit-learn's are."""
+        within = torch.zeros(len(self.weight))
+        for part in X.split(1024):
+            within += (self._counts(part) > 0).sum(dim=0)
+        self.weight = ((1 + len(X)) / (1 + within)).log() + 1
+        self.weight[:2] = 0
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Unit vectors of rows ``(n, length)``."""
+        counts = self._counts(X).to(self.weight)
+        damped = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), counts)
+        return nn.functional.normalize(damped * self.weight, dim=-1)
+
+    def _counts(self, X: Tensor) -> Tensor:
+        ids = X.long()
+        new = self.n_known + (ids - self.n_known).remainder(_N_NEW)
+        ids = torch.where(ids < self.n_known, ids, new)
+        counts = torch.zeros(len(X), len(self.weight), device=X.device)
+        return counts.scatter_add(1, ids, torch.ones_like(ids, dtype=counts.dtype))
+
+
+class Centred(nn.Module):
+    """Rows of numbers, standardised and of unit length.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Numbers of a row.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_inputs: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_inputs))
+        self.register_buffer("scale", torch.ones(n_inputs))
+
+    def learn(self, X: Tensor) -> None:
+        """Mean and mean standard deviation of the training rows."""
+        flat = X.flatten(1).float()
+        self.mean = flat.mean(dim=0)
+        deviation = flat.std(dim=0, correction=0)
+        self.scale = torch.where(deviation > 0, deviation, 1.0)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Unit vectors of rows ``(n, *features)``."""
+        centred = (X.flatten(1).to(self.mean) - self.mean) / self.scale
+        return nn.functional.normalize(centred, dim=-1)
+
+
+class DualProtoNet(ProtoNet):
+    """Adds up the logits of prototypes in two spaces, with learned weights.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Embeds rows.
+    n_features : int
+        Width of the embedding.
+    raw : nn.Module
+        Maps rows ``(n, *features)`` to unit vectors ``(n, n_raw)`` without training.
+    n_classes : int, default=None
+        Size of a label space that all tasks share, see `ProtoNet`.
+    """
+
+    mixture: Tensor
+    raw_prior: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n_features: int,
+        raw: nn.Module,
+        n_raw: int,
+        n_classes: int | None = None,
+    ):
+        super().__init__(backbone, n_features, n_classes)
+        self.raw = raw
+        # Logarithms of the weights of learned and raw logits, and what the logarithm of
+        # the number of shots adds to them; the outer loop does not train them.
+        self.register_buffer("mixture", torch.tensor([0.0, 0.0, 2.3, 0.0]))
+        if n_classes is not None:
+            self.register_buffer("raw_prior", torch.zeros(n_classes, n_raw))
+
+    def episode(self, support: TaskBatch, query: TaskBatch) -> Tensor:
+        """Query logits of the embedding alone: it is not to lean on the other space."""
+        return ProtoNet.predict(self, ProtoNet.adapt(self, support), query)
+
+    def adapt(self, support: TaskBatch) -> TaskState:
+        """Prototypes in both spaces, and the logarithm of the rows per class."""
+        state = super().adapt(support)
+        rows = self._raw(support)
+        members = one_hot(support, rows.dtype)
+        counts = members.sum(dim=1)
+        sums = members.transpose(1, 2) @ rows
+        if self.shared:
+            strength = self.log_strength.exp()
+            sums = sums + strength * self.raw_prior
+        state["raw"] = nn.functional.normalize(sums, dim=-1)
+        present = (counts > 0).sum(dim=1).clamp(min=1)
+        state["log_shots"] = (counts.sum(dim=1) / present).clamp(min=1).log()
+        return state
+
+    def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
+        """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
+        learned, raw = self.parts(state, query)
+        return self.mix(learned, raw, state["log_shots"], self.mixture)
+
+    def parts(self, state: TaskState, query: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Logits of either space, before they are weighted."""
+        learned = super().predict(state, query)
+        return learned, self._raw(query) @ state["raw"].transpose(1, 2)
+
+    @staticmethod
+    def mix(learned: Tensor, raw: Tensor, log_shots: Tensor, mixture: Tensor) -> Tensor:
+        """The weighted sum, by the number of shots of the task."""
+        level, slope = mixture[0::2], mixture[1::2]
+        weights = (level + slope * log_shots.unsqueeze(-1)).exp()[:, None, None]
+        return weights[..., 0] * learned + weights[..., 1] * raw
+
+    def _raw(self, batch: TaskBatch) -> Tensor:
+        flat = self.raw(batch.X.flatten(0, 1))
+        rows = flat.unflatten(0, batch.X.shape[:2])
+        return rows if batch.mask is None else rows * batch.mask.unsqueeze(-1)

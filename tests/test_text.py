@@ -1,0 +1,270 @@
+"""Documents to ids and vectors, and learners that read them."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from _tiny import tiny
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import normalize
+
+from skmeta import (
+    DualProtoNetClassifier,
+    MAMLClassifier,
+    ProtoNetClassifier,
+    RidgeHeadClassifier,
+    freeze,
+)
+from skmeta.metric._dual_learner import Centred, DualProtoNet, TfIdf
+from skmeta.modules import MLP, BagOfEmbeddings, TextCNN, TextRNN
+from skmeta.tasks import TaskBatch
+from skmeta.text import TokenSequences, Word2VecEmbedding
+
+WORDS = "card lost money account pin fee change top up please my the a new".split()
+
+
+def documents(n_classes=6, n_texts=8, seed=0):
+    """Class c speaks of words 2c and 2c + 1, among others."""
+    rng = np.random.default_rng(seed)
+    texts, labels = [], []
+    for c in range(n_classes):
+        for _ in range(n_texts):
+            own = [WORDS[2 * c], WORDS[2 * c + 1]]
+            texts.append(" ".join(rng.permutation([*own, *rng.choice(WORDS[12:], 2)])))
+            labels.append(c)
+    return texts, np.array(labels)
+
+
+# ------------------------------------------------------------------------------ tokens
+def test_ids_are_by_frequency():
+    tokens = TokenSequences(min_df=2).fit(["b a a", "c b a", "D c c"])
+    assert tokens.vocabulary_ == {"a": 2, "c": 3, "b": 4}
+    assert tokens.n_tokens_ == 5 and tokens.max_length_ == 3
+    ids = tokens.transform(["C a x b b", "", "a"])
+    assert ids.dtype == np.int64
+    np.testing.assert_array_equal(ids, [[3, 2, 1], [1, 0, 0], [2, 0, 0]])
+    assert tokens.inverse_transform(ids) == ["c a <unknown>", "<unknown>", "a"]
+    assert TokenSequences(max_features=1).fit(["b a a"]).vocabulary_ == {"a": 2}
+    own = TokenSequences(tokenizer=list).fit(["ab"])
+    assert set(own.vocabulary_) == {"a", "b"}
+
+
+def test_new_words_can_be_told_apart():
+    tokens = TokenSequences(n_unknown=10_000).fit(["card lost"])
+    ids = tokens.transform(["refund card", "card refund", "voucher lost"])
+    assert ids[0, 0] == ids[1, 1] >= tokens.n_tokens_ and ids[2, 0] != ids[0, 0]
+    backbone = BagOfEmbeddings(tokens.n_tokens_, width=4).eval()
+    known = torch.from_numpy(np.where(ids < tokens.n_tokens_, ids, 1))
+    torch.testing.assert_close(backbone(torch.from_numpy(ids)), backbone(known))
+
+
+@pytest.mark.parametrize("transformer", [TokenSequences(), Word2VecEmbedding()])
+def test_documents_are_checked(transformer):
+    with pytest.raises(NotFittedError):
+        transformer.transform(["a"])
+    with pytest.raises(ValueError, match="single str"):
+        transformer.fit("a b c")
+    with pytest.raises(TypeError, match="number 1 is float"):
+        transformer.fit(["a", np.nan])
+    with pytest.raises(ValueError, match="At least one document"):
+        transformer.fit([])
+    with pytest.raises(ValueError, match="Empty vocabulary"):
+        transformer.fit(["", "!"])
+
+
+# ---------------------------------------------------------------------------- word2vec
+def test_word2vec_is_reproducible_and_learns_company():
+    pytest.importorskip("gensim")
+    texts = ["cat purrs softly", "cat meows softly", "car drives fast"] * 60
+    embed = Word2VecEmbedding(width=16, window=2, random_state=0).fit(texts)
+    again = clone(embed).fit(texts)
+    np.testing.assert_array_equal(embed.vectors_, again.vectors_)
+    assert (embed.vectors_[0] == 0).all()
+    unit = normalize(embed.vectors_)
+    word = embed.tokens_.vocabulary_
+    alike = unit[word["purrs"]] @ unit[word["meows"]]
+    assert alike > unit[word["purrs"]] @ unit[word["drives"]] + 0.1
+    series = embed.transform(["cat drives", "unseen"])
+    assert series.shape == (2, 3, 16) and (series[0, 2] == 0).all()
+    np.testing.assert_array_equal(series[0, 1], embed.vectors_[word["drives"]])
+    np.testing.assert_allclose(series[1, 0], embed.vectors_[2:].mean(0), atol=1e-6)
+
+
+def test_given_vectors_are_used_as_they_are():
+    embed = Word2VecEmbedding({"a": [1, 2], "b": [3, 4]}).fit(["a c", "b"])
+    word = embed.tokens_.vocabulary_
+    np.testing.assert_array_equal(embed.vectors_[word["a"]], [1, 2])
+    np.testing.assert_array_equal(embed.vectors_[word["c"]], [2, 3])
+    with pytest.raises(ValueError, match="No word"):
+        Word2VecEmbedding({"z": [1.0]}).fit(["a b"])
+
+
+def test_missing_gensim_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    with pytest.raises(ImportError, match=r"skmeta\[text\]"):
+        Word2VecEmbedding().fit(["a b"])
+
+
+# --------------------------------------------------------------------------- backbones
+BACKBONES = {
+    "cnn": lambda **p: TextCNN(n_filters=5, **p),
+    "rnn": lambda **p: TextRNN(hidden=5, **p),
+    "rnn last": lambda **p: TextRNN(hidden=5, pooling="last", cell="lstm", **p),
+    "bag": BagOfEmbeddings,
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_padding_changes_nothing(name):
+    torch.manual_seed(0)
+    module = BACKBONES[name](embedding=20, width=6).eval()
+    ids = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0], [9, 0, 0, 0]])
+    with torch.no_grad():
+        together = module(ids)
+        padded = module(torch.nn.functional.pad(ids, (0, 5)))
+        torch.testing.assert_close(padded, together)
+        for row, n in zip(range(3), (4, 2, 1), strict=True):
+            torch.testing.assert_close(module(ids[row : row + 1, :n])[0], together[row])
+        # Vectors in place of ids, as a pipeline hands them over.
+        vectors = module.embed(ids)
+        module.embed.table = None
+        torch.testing.assert_close(module(vectors), together)
+
+
+def test_cnn_is_the_maximum_over_windows():
+    torch.manual_seed(0)
+    module = TextCNN(embedding=9, width=4, n_filters=3, sizes=(1, 2)).eval()
+    ids = torch.tensor([[2, 5, 7]])
+    with torch.no_grad():
+        found = module(ids)[0]
+        vectors = module.embed.table.weight[ids[0]]
+        for k, size in enumerate((1, 2)):
+            layer = module.filters[k]
+            ends = torch.cat([vectors, torch.zeros(size - 1, 4)])
+            values = [
+                (layer.weight * ends[i : i + size].T).sum((1, 2)) + layer.bias
+                for i in range(3)
+            ]
+            expected = torch.stack(values).amax(0).relu()
+            torch.testing.assert_close(found[3 * k : 3 * k + 3], expected)
+
+
+def test_given_vectors_frozen_or_tuned():
+    vectors = np.arange(12, dtype=np.float32).reshape(6, 2)
+    for frozen in (True, False):
+        module = BagOfEmbeddings(vectors, frozen=frozen)
+        weight = module.embed.table.weight
+        assert weight.requires_grad != frozen
+        assert (weight[0] == 0).all()
+        np.testing.assert_array_equal(weight[1:].detach(), vectors[1:])
+    assert vectors[0, 1] == 1  # what was given is not edited
+
+
+@pytest.mark.parametrize("module", [TextCNN, TextRNN, BagOfEmbeddings])
+@pytest.mark.parametrize(
+    "estimator", [ProtoNetClassifier, RidgeHeadClassifier, MAMLClassifier]
+)
+def test_every_learner_reads_text(estimator, module):
+    texts, y = documents()
+    tokens = TokenSequences().fit(texts)
+    X = tokens.transform(texts)
+    net = {"module__embedding": tokens.n_tokens_, "max_epochs": 15, "lr": 0.03}
+    meta = tiny(estimator, module, net=net, n_ways=3, random_state=0)
+    few = freeze(meta.fit(X, y)).fit(X[::2], y[::2])
+    assert few.score(X[1::2], y[1::2]) > 0.6
+    proba = few.predict_proba(X[:5])
+    np.testing.assert_allclose(few.predict_proba(X[2:3]), proba[2:3], rtol=1e-7)
+
+
+def test_vectors_through_a_pipeline_and_cross_validation():
+    """What was learned of words is learned anew in every fold."""
+    pytest.importorskip("gensim")
+    texts, y = documents(n_texts=10)
+    embed = Word2VecEmbedding(width=8, n_epochs=3, random_state=0)
+    net = {"max_epochs": 10, "lr": 0.03, "module__n_filters": 8}
+    meta = tiny(ProtoNetClassifier, TextCNN, net=net, n_ways=3)
+    scores = cross_val_score(make_pipeline(embed, meta), texts, y, cv=2)
+    assert scores.mean() > 0.5
+
+
+# ---------------------------------------------------------------- words and embeddings
+def test_tfidf_is_that_of_scikit_learn():
+    texts, _ = documents()
+    tokens = TokenSequences().fit(texts)
+    raw = TfIdf(tokens.n_tokens_)
+    raw.learn(torch.from_numpy(tokens.transform(texts)))
+    vectoriser = TfidfVectorizer(
+        sublinear_tf=True, token_pattern=tokens.token_pattern
+    ).fit(texts)
+    new = ["card card lost", "my pin"]
+    found = raw(torch.from_numpy(tokens.transform(new))).numpy()
+    columns = [vectoriser.vocabulary_[t] for t in tokens.vocabulary_]
+    expected = vectoriser.transform(new).toarray()[:, columns]
+    np.testing.assert_allclose(found[:, 2 : tokens.n_tokens_], expected, atol=1e-6)
+
+
+def test_dual_logits_are_the_weighted_sum():
+    torch.manual_seed(0)
+    rows = torch.randn(2, 6, 3).double()
+    raw = Centred(3).double()
+    raw.learn(rows.flatten(0, 1))
+    raw.double()
+    learner = DualProtoNet(MLP((4,)), 4, raw, 3)
+    learner.backbone(torch.zeros(1, 3))
+    learner = learner.double().eval()
+    learner.mixture.copy_(torch.tensor([0.3, -0.2, 1.0, 0.4]))
+    y = torch.tensor([[0, 0, 0, 1, 1, 1]] * 2)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    support = TaskBatch(rows.masked_fill(~mask[..., None], 0), y * mask, mask, 2)
+    query = TaskBatch(torch.randn(2, 5, 3).double())
+    logits = learner.predict(learner.adapt(support), query)
+    for t, (k, own) in enumerate(((3.0, slice(6)), (2.0, slice(4)))):
+        X, labels = rows[t, own], y[t, own]
+        embedded, unit = learner.backbone(X), raw(X)
+        q, u = learner.backbone(query.X[t]), raw(query.X[t])
+        for c in range(2):
+            mean = embedded[labels == c].mean(0)
+            learned = 2 * q @ mean - mean.square().sum()
+            direction = torch.nn.functional.normalize(unit[labels == c].sum(0), dim=0)
+            weights = np.exp([0.3 - 0.2 * np.log(k), 1.0 + 0.4 * np.log(k)])
+            expected = weights[0] * learned + weights[1] * (u @ direction)
+            torch.testing.assert_close(logits[t, :, c], expected)
+
+
+def test_dual_learns_to_trust_the_space_that_holds():
+    """Classes that training has not seen differ in what the rows say alone."""
+    rng = np.random.default_rng(0)
+
+    def pool(classes, informative):
+        X = rng.normal(size=(20 * len(classes), 12))
+        y = np.repeat(classes, 20)
+        for c in classes:
+            X[y == c] += informative * 2 * rng.normal(size=12)
+        return X, y
+
+    weights = []
+    for informative in (0.0, 1.0):
+        meta = tiny(DualProtoNetClassifier, n_ways=4, n_episodes=40, random_state=0)
+        meta.fit(*pool(np.arange(20), informative))
+        weights.append(meta.learner_.mixture[2].item())
+    assert weights[1] > weights[0] + 0.5
+
+
+def test_dual_reads_text():
+    texts, y = documents(n_texts=12)
+    tokens = TokenSequences(n_unknown=50).fit(texts)
+    X = tokens.transform(texts)
+    net = {"module__embedding": tokens.n_tokens_, "max_epochs": 5}
+    meta = tiny(DualProtoNetClassifier, BagOfEmbeddings, net=net, n_ways=3)
+    few = freeze(meta.fit(X, y))
+    new = ["refund wanted", "refund now", "voucher code", "code voucher"]
+    few.fit(tokens.transform(new[::2]), ["refund", "voucher"])
+    # No training text had these words: the embedding sees the unknown token alone.
+    found = few.predict(tokens.transform(new[1::2]))
+    np.testing.assert_array_equal(found, ["refund", "voucher"])
