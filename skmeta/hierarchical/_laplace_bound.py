@@ -263,7 +263,7 @@ class SoftmaxExpansion(Quadratic):
     def _ascend(self, factor, ridge, n_steps, tolerance=1e-4):
         """Most probable logits and means of all tasks and classes together.
 
-        With the largest curvature that a softmax can have, a half [2]_, no update
+        With the largest curvature that a softmax can have, a half [2]_, an update never
         lowers the posterior density, and one factorisation serves them all.
         """
         data, codes, n_tasks = self.data, self.data.codes, self.data.n_tasks
@@ -282,8 +282,9 @@ class SoftmaxExpansion(Quadratic):
         ]
         cross, target = np.zeros((n_tasks, *center.shape)), data.target
         offset = gram @ center
+        ahead, speed = points, 1.0
         for _ in range(n_steps):
-            working = points / 2 + target - probabilities(points)
+            working = ahead / 2 + target - probabilities(ahead)
             for tasks, rows, _, block in blocks:
                 cross[tasks] = np.matmul(block.swapaxes(1, 2), working[rows])
             score = cross - offset
@@ -294,6 +295,12 @@ class SoftmaxExpansion(Quadratic):
             last, points = points, np.empty_like(points)
             for tasks, rows, mask, block in blocks:
                 points[rows[mask]] = np.matmul(block, weights[tasks])[mask]
-            if np.abs(points - last).max(initial=0.0) < tolerance:
+            step = points - last
+            if np.abs(points - ahead).max(initial=0.0) < tolerance:
                 break
+            # Momentum (Nesterov), given up whenever it leads uphill.
+            if np.vdot(ahead - points, step) > 0:
+                speed = 1.0
+            last_speed, speed = speed, (1 + np.sqrt(1 + 4 * speed**2)) / 2
+            ahead = points + (last_speed - 1) / speed * step
         return points, (center + mean).T
