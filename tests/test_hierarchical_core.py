@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.linalg import block_diag
 from scipy.optimize import approx_fprime, minimize
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, log_softmax, softmax
 from scipy.stats import multivariate_normal, norm
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
@@ -24,6 +24,7 @@ from skmeta.hierarchical._evidence import evidence
 from skmeta.hierarchical._gaussian import posterior, predict, training_posterior
 from skmeta.hierarchical._laplace import (
     LogisticPrior,
+    _Block,
     averaged_probabilities,
     logistic_posterior,
     predict_logits,
@@ -32,9 +33,8 @@ from skmeta.hierarchical._laplace import (
 )
 from skmeta.hierarchical._laplace_bound import (
     LogisticData,
-    bound_value,
-    expand,
-    tighten,
+    SoftmaxExpansion,
+    quadratic_of,
 )
 from skmeta.hierarchical._laplace_prior import fit_logistic_prior, row_positions
 from skmeta.hierarchical._optimise import (
@@ -489,21 +489,117 @@ def test_newton_equals_a_general_optimiser(sizes, n_classes, rank, weight):
     state = logistic_posterior(prior, X, labels, codes, len(sizes), n_classes)
     for t in range(len(sizes)):
         own = codes == t
-        for k in range(len(prior.mean)):
-            sign = np.where(labels[own] == (1 if n_classes == 2 else k), 1, -1)
+        Z, y, shape = X[own] @ prior.factor, labels[own], (len(prior.mean), rank)
 
-            def loss(u, k=k, own=own, sign=sign):
-                logits = X[own] @ (prior.mean[k] + prior.factor @ u)
-                return 0.5 * u @ u - weight * log_expit(sign * logits).sum()
+        def logits(u, own=own, Z=Z, shape=shape):
+            own_logits = X[own] @ prior.mean.T + Z @ u.reshape(shape).T
+            if n_classes == 2:
+                own_logits = np.column_stack([np.zeros(len(Z)), own_logits])
+            return own_logits
 
-            best = minimize(loss, np.zeros(rank), tol=1e-10).x
-            expected = prior.mean[k] + prior.factor @ best
-            assert_allclose(state["mean"][t, k], expected, atol=2e-4)
-            p = expit(X[own] @ state["mean"][t, k])
-            Z = X[own] @ prior.factor
-            hessian = np.eye(rank) + weight * (Z.T * (p * (1 - p))) @ Z
+        def loss(u, y=y, logits=logits):
+            own_loss = log_softmax(logits(u), axis=1)[np.arange(len(y)), y]
+            return 0.5 * u @ u - weight * own_loss.sum()
+
+        best = minimize(loss, np.zeros(rank * shape[0]), tol=1e-10).x
+        expected = prior.mean + best.reshape(shape) @ prior.factor.T
+        assert_allclose(state["mean"][t], expected, atol=3e-4)
+        p = softmax(logits(best), axis=1)[:, 1 if n_classes == 2 else slice(None)]
+        for k, own_p in enumerate(p.reshape(len(Z), len(prior.mean)).T):
+            share = 1 if n_classes == 2 else n_classes / (n_classes - 1)
+            hessian = np.eye(rank) + weight * share * (Z.T * (own_p * (1 - own_p))) @ Z
             chol = state["chol"][t, k]
-            assert_allclose(chol @ chol.T, hessian, atol=1e-6)
+            assert_allclose(chol @ chol.T, hessian, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize("C", [0.3, 10.0])
+def test_one_task_with_a_fixed_prior_is_a_penalised_logistic_regression(n_classes, C):
+    X, labels, _ = make_logistic_tasks(1, 80, n_classes=n_classes)
+    factor = np.sqrt(C) * np.eye(3)
+    prior = replace(
+        a_logistic_prior(1 if n_classes == 2 else n_classes),
+        mean=np.zeros((1 if n_classes == 2 else n_classes, 3)),
+        factor=factor,
+    )
+    codes = np.zeros(80, int)
+    state = logistic_posterior(prior, X, labels, codes, 1, n_classes)
+    reference = LogisticRegression(C=C, fit_intercept=False, tol=1e-12, max_iter=10_000)
+    weights = reference.fit(X, labels).coef_
+    assert_allclose(state["mean"][0], weights, atol=1e-6)
+
+
+def test_newton_steps_of_a_softmax_solve_the_full_system():
+    """Conjugate gradients against the Hessian that they never form."""
+    rng = np.random.default_rng(0)
+    Z, K = rng.normal(size=(2, 7, 3)), 4
+    logits = 2 * rng.normal(size=(2, 7, K))
+    weight = rng.uniform(0.1, 1.0, size=(2, 7))
+    target = np.eye(K)[rng.integers(0, K, (2, 7))]
+    block = _Block(Z, logits, target, weight)
+    p = softmax(logits, axis=-1)
+    gradient = 1e-9 * block.gradient(np.zeros((2, K, 3)), p)
+    step = block.newton_step(p, gradient)
+    for t in range(2):
+        hessian = np.eye(3 * K)
+        for z, w, q in zip(Z[t], weight[t], p[t], strict=True):
+            curve = np.diag(q) - np.outer(q, q)
+            hessian += w * np.kron(curve, np.outer(z, z))
+        exact = np.linalg.solve(hessian, gradient[t].ravel())
+        assert_allclose(step[t].ravel(), exact, rtol=1e-6, atol=1e-18)
+
+
+def test_variances_of_differences_are_exact_where_classes_are_as_probable():
+    X, K = make_tasks(1, 9)[0], 5
+    prior = replace(a_logistic_prior(K), mean=np.zeros((K, 3)))
+    Z = X @ prior.factor
+    block = _Block(Z[None], np.zeros((1, 9, K)), np.eye(K)[:1], np.ones((1, 9)))
+    root = block.root(np.zeros((1, K, 3)))
+    curve = np.eye(K) / K - 1 / K**2
+    joint = np.linalg.inv(np.eye(3 * K) + np.kron(curve, Z.T @ Z)).reshape(K, 3, K, 3)
+    exact = joint[0, :, 0] + joint[1, :, 1] - joint[0, :, 1] - joint[1, :, 0]
+    kept = [np.linalg.inv(root[0, k] @ root[0, k].T) for k in (0, 1)]
+    assert_allclose(kept[0] + kept[1], exact, atol=1e-12)
+
+
+def test_means_of_a_softmax_maximise_the_posterior_density():
+    """Shared means and deviations of tasks together, against a general optimiser."""
+    X, labels, codes = make_logistic_tasks(6, 15, sd=(1.0, 0.5), n_classes=3)
+    factor, ridge = np.array([[0.7, 0.0], [0.1, 0.4]]), np.array([1e-6, 0.5])
+    center = np.arange(6.0).reshape(3, 2) / 5
+    data = LogisticData(X, labels, codes, 6, 3, center)
+    means = quadratic_of(data).means(factor, ridge)[0]
+
+    def loss(theta):
+        mean, latent = theta[:6].reshape(3, 2), theta[6:].reshape(6, 3, 2)
+        logits = np.einsum("np,nkp->nk", X, (mean + latent @ factor.T)[codes])
+        likelihood = log_softmax(logits, axis=1)[np.arange(90), labels].sum()
+        prior = ridge * np.square(mean - center)
+        return 0.5 * prior.sum() + 0.5 * np.square(latent).sum() - likelihood
+
+    best = minimize(loss, np.zeros(42), tol=1e-9).x[:6].reshape(3, 2)
+    found, best = means - means.mean(0), best - best.mean(0)
+    assert_allclose(found, best, atol=2e-3)
+
+
+def test_the_expansion_of_a_softmax_touches_it():
+    """Value and slope at the points, for each row by itself."""
+    X, labels, codes = make_logistic_tasks(4, 5, n_classes=4)
+    data = LogisticData(X, labels, codes, 4, 4, np.zeros((4, 3)))
+    rng = np.random.default_rng(0)
+    points, spread = rng.normal(size=(20, 4)), rng.uniform(size=(20, 4))
+    expansion = SoftmaxExpansion(data, points, spread)
+    weight, score = expansion.weight(), expansion.score()
+    value = expansion.constant() + (score * points - weight * points**2 / 2).sum(1)
+    exact = log_softmax(points, axis=1)[np.arange(20), labels]
+    assert_allclose(value, exact)
+    slope = np.eye(4)[labels] - softmax(points, axis=1)
+    assert_allclose(score - weight * points, slope, atol=1e-12)
+    # Doubt about the logits never makes a row that is nearly certain worthless.
+    sure = SoftmaxExpansion(data, 50 * points, 0 * spread).weight()
+    assert sure.max(1).min() < 1e-6
+    doubtful = SoftmaxExpansion(data, 50 * points, 1e4 + spread).weight()
+    assert doubtful.max(1).min() > 0.05
 
 
 def test_logistic_batch_equals_loop_and_order_does_not_matter():
@@ -551,6 +647,12 @@ def test_averaged_probabilities_against_monte_carlo():
     draws = np.random.default_rng(0).normal(size=200_000)
     expected = expit(mean + np.sqrt(variance) * draws).mean(1)
     assert_allclose(averaged_probabilities(mean, variance)[:, 1], expected, atol=0.02)
+    mean = np.array([[-1.0, 0.5, 1.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    variance = np.array([[0.5, 1.0, 0.1], [4.0, 4.0, 4.0], [5.0, 0.1, 0.1]])
+    draws = np.random.default_rng(0).normal(size=(200_000, 1, 3))
+    expected = softmax(mean + np.sqrt(variance) * draws, axis=-1).mean(0)
+    # Far from exact where one class alone is uncertain, as in the last row.
+    assert_allclose(averaged_probabilities(mean, variance), expected, atol=0.07)
 
 
 def test_the_bound_lies_below_the_evidence_and_only_rises():
@@ -558,13 +660,14 @@ def test_the_bound_lies_below_the_evidence_and_only_rises():
     labels = rng.integers(0, 2, 12)
     center = np.array([[0.3]])
     data = LogisticData(np.ones((12, 1)), labels, np.zeros(12, int), 1, 2, center)
-    groups, bound = default_ridge_groups(1), np.ones((12, 1))
+    groups, bound = default_ridge_groups(1), quadratic_of(data)
     values = []
     for _ in range(20):
-        problem = Problem(expand(data, bound), "intercept", groups, fixed_noise=1.0)
+        problem = Problem(bound.parts(), "intercept", groups, fixed_noise=1.0)
         theta = np.array([0.8, 0.0, 0.0])[: problem.n_free + 1 + groups.max()]
-        values.append(bound_value(problem, theta, bound))
-        bound = tighten(data, problem.unpack(theta), bound, 1)
+        values.append(bound.value(problem, theta))
+        factor, _, ridge = problem.unpack(theta)
+        bound = bound.tighten(factor, ridge, 1)
     assert (np.diff(values) > -1e-9).all()
     variance = 0.8**2 + 1 / ridge_vector(np.ones(1), groups)[0]
     sign = np.where(labels == 1, 1, -1)[:, None]

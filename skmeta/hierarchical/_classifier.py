@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit
 
 from ..base import MetaClassifierMixin, MetaEstimator
 from ..tasks._table import append_rows, join_tables, table_from_codes
@@ -14,6 +13,7 @@ from ._laplace import (
     logistic_posterior,
     predict_logits,
     predict_proba,
+    probabilities,
     training_logistic_posterior,
 )
 from ._laplace_prior import fit_logistic_prior
@@ -30,7 +30,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
 
     No scaling is needed: features are standardised inside. More than 64 features are
     replaced by their principal components and a pooled ridge prediction. More than two
-    classes are modelled one against the rest.
+    classes share a softmax.
 
     Parameters
     ----------
@@ -171,8 +171,9 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
     def _pool_posterior(self, support, table):
         state, features = self._solve(support), self._design_rows(table, self.classes_)
         codes = np.zeros(len(features), dtype=np.intp)
-        logits = predict_logits(self.prior_, state, features, codes)[0].T
+        logits = predict_logits(self.prior_, state, features, codes)[0]
         latent = (features @ self.prior_.factor).T
         latent = np.linalg.solve(state["chol"][0], latent[None]).swapaxes(1, 2)
-        slope = np.maximum(expit(logits) * expit(-logits), 1e-12)
+        p = probabilities(logits).T
+        slope = np.maximum(p * (1 - p), 1e-12)
         return latent, 1 / (self.prior_.row_weight * slope), slope**2

@@ -1,10 +1,10 @@
 """Adapting logistic tasks with a Gaussian prior: batched Newton and Laplace.
 
-Every column is a logistic model of its own, ``features @ (mean_k + factor @ u_k)`` with
-standard normal ``u_k``: the log-odds of the second class where there are two, otherwise
-of each class against the rest. So any number of classes costs that many times two, a
-rare class touches no other, and each column has an exact Newton step. The covariance
-between tasks is shared by the columns.
+Logits are ``features @ (mean_k + factor @ u_k)`` with standard normal ``u_k``: the
+log-odds of the second class where there are two, otherwise one logit of each class
+under a softmax. The covariance between tasks is shared by the classes. Cost is linear
+in the number of classes: the Hessian of all of them is never formed, Newton's steps
+come from conjugate gradients, and the posterior is kept class by class.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 
 from ._statistics import padded_blocks
 
@@ -36,9 +36,9 @@ class LogisticPrior:
     covariance : str
         Structure of the covariance.
     log_evidence : float
-        Lower bound of the log marginal likelihood of the training tasks.
+        Approximate log marginal likelihood of the training tasks.
     n_iter : int
-        Updates of the bound.
+        Updates of the approximation.
     row_weight : float
         How much a support row counts; less than one where rows resemble each other
         more than the model says.
@@ -63,7 +63,14 @@ def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 def log_likelihood(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Log-likelihood of every row; columns on the last axis."""
-    return log_expit(np.where(target == 1, logits, -logits)).sum(-1)
+    if logits.shape[-1] == 1:
+        return log_expit(np.where(target == 1, logits, -logits))[..., 0]
+    return (target * log_softmax(logits, axis=-1)).sum(-1)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Probability of every column: the second of two classes, or all classes."""
+    return expit(logits) if logits.shape[-1] == 1 else softmax(logits, axis=-1)
 
 
 def logistic_posterior(
@@ -94,7 +101,8 @@ def logistic_posterior(
     dict
         ``"mean"`` of shape (n_tasks, n_columns, n_features), the most probable weights,
         and ``"chol"`` of shape (n_tasks, n_columns, rank, rank), the lower root of the
-        posterior precision in the coordinates of ``prior.factor``.
+        posterior precision in the coordinates of ``prior.factor``. With more than two
+        classes correlations between their weights are left out, see `_Block.root`.
     """
     target = indicators(labels, n_classes)
     mean = np.broadcast_to(prior.mean, (n_tasks, *prior.mean.shape))
@@ -180,16 +188,29 @@ class _Block:
         likelihood = log_likelihood(self.logits(latent), self.target)
         return (likelihood * self.weight).sum(1) - 0.5 * np.square(latent).sum((1, 2))
 
-    def hessian(self, p):
-        curve = p * (1 - p) * self.weight[..., None]
+    def blocks(self, curve):
+        """Precision of every column for the curvature of its logit in every row."""
+        curve = curve * self.weight[..., None]
         scaled = self.Z[:, None] * curve.transpose(0, 2, 1)[..., None]
-        hessian = np.matmul(scaled.swapaxes(2, 3), self.Z[:, None])
-        hessian[..., np.arange(hessian.shape[-1]), np.arange(hessian.shape[-1])] += 1.0
-        return hessian
+        precision = np.matmul(scaled.swapaxes(2, 3), self.Z[:, None])
+        precision[..., np.arange(self.rank), np.arange(self.rank)] += 1.0
+        return precision
+
+    @property
+    def rank(self):
+        return self.Z.shape[-1]
 
     def root(self, latent):
-        """Lower root of the posterior precision of every column."""
-        return np.linalg.cholesky(self.hessian(expit(self.logits(latent))))
+        """Lower root of the posterior precision of every column.
+
+        Only differences of logits matter. With K classes the diagonal blocks of the
+        Hessian, times K / (K - 1) in the likelihood, give the variances of these
+        differences exactly where all classes are as probable, and nearly elsewhere.
+        """
+        p = probabilities(self.logits(latent))
+        n_columns = p.shape[-1]
+        share = n_columns / (n_columns - 1) if n_columns > 1 else 1.0
+        return np.linalg.cholesky(self.blocks(share * p * (1 - p)))
 
     def gradient(self, latent, p):
         residual = (self.target - p) * self.weight[..., None]
@@ -201,7 +222,7 @@ class _Block:
         open_, part = np.arange(len(latent)), self
         for _ in range(max_iter):
             current = latent[open_]
-            p = expit(part.logits(current))
+            p = probabilities(part.logits(current))
             gradient = part.gradient(current, p)
             moving = np.abs(gradient).max((1, 2)) > tolerance
             if not moving.any():
@@ -209,11 +230,57 @@ class _Block:
             if not moving.all():
                 open_, part = open_[moving], part[moving]
                 current, p, gradient = current[moving], p[moving], gradient[moving]
-            step = np.linalg.solve(part.hessian(p), gradient[..., None])[..., 0]
+            step = part.newton_step(p, gradient)
             latent[open_] = part.line_search(
                 current, step, (gradient * step).sum((1, 2))
             )
         return latent
+
+    def newton_step(self, p, gradient):
+        """Solution of Hessian times step equals gradient, of every task."""
+        blocks = self.blocks(p * (1 - p))
+        if p.shape[-1] == 1:
+            return np.linalg.solve(blocks, gradient[..., None])[..., 0]
+        return self.conjugate_gradients(p, np.linalg.inv(blocks), gradient)
+
+    def conjugate_gradients(self, p, inverse, gradient):
+        """Newton step of the softmax, preconditioned by the blocks of its classes.
+
+        Latent weights and gradients sum to zero over classes, and directions that do
+        not are kept out. Residuals end up small against the gradient, the more so the
+        smaller it is, so that Newton's method still converges superlinearly.
+        """
+
+        def precondition(residual):
+            z = np.matmul(inverse, _centred(residual)[..., None])[..., 0]
+            return _centred(z)
+
+        residual, step = gradient.copy(), np.zeros_like(gradient)
+        direction = z = precondition(residual)
+        power = (residual * z).sum((1, 2))
+        goal = power * np.minimum(0.01, power)
+        for _ in range(3 * self.rank * p.shape[-1]):
+            # Tasks that are done, or have no direction left, stay where they are.
+            moving = power > np.maximum(goal, 1e-30)
+            if not moving.any():
+                break
+            along = self.curved(p, direction)
+            bend = np.where(moving, (direction * along).sum((1, 2)), 1.0)
+            length = (np.where(moving, power, 0.0) / bend)[:, None, None]
+            step += length * direction
+            residual -= length * along
+            z = precondition(residual)
+            last, power = power, np.where(moving, (residual * z).sum((1, 2)), 0.0)
+            ratio = power / np.where(moving, last, 1.0)
+            direction = z + ratio[:, None, None] * direction
+        return step
+
+    def curved(self, p, direction):
+        """Hessian of the softmax times a direction."""
+        change = np.matmul(self.Z, direction.swapaxes(1, 2))
+        change = p * (change - (p * change).sum(-1, keepdims=True))
+        change *= self.weight[..., None]
+        return direction + np.matmul(change.swapaxes(1, 2), self.Z)
 
     def line_search(self, latent, step, slope):
         """Halve the step of every task until the log posterior rises enough."""
@@ -227,6 +294,11 @@ class _Block:
                 break
             length[short] /= 2
         return moved
+
+
+def _centred(latent):
+    """Without what is common to all classes."""
+    return latent - latent.mean(1, keepdims=True)
 
 
 def predict_logits(
@@ -272,7 +344,7 @@ def predict_proba(
     """Class probabilities of rows, posterior uncertainty of the weights included.
 
     Log-odds are shrunk by ``1 / sqrt(1 + pi variance / 8)`` (MacKay [1]_); with more
-    than two classes the probabilities against the rest are normalised.
+    than two classes those of every pair of them (Lu, Ie and Sha [2]_).
 
     Returns
     -------
@@ -282,6 +354,8 @@ def predict_proba(
     ----------
     .. [1] D. J. C. MacKay, "The evidence framework applied to classification networks",
        Neural Computation 4 (1992), 720-736.
+    .. [2] Z. Lu, E. Ie and F. Sha, "Mean-field approximation to Gaussian-softmax
+       integral with application to uncertainty estimation", arXiv:2006.07584 (2020).
     """
     mean, variance = predict_logits(prior, state, features, codes)
     return averaged_probabilities(mean, variance)
@@ -289,8 +363,13 @@ def predict_proba(
 
 def averaged_probabilities(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Expected class probabilities for independent Gaussian logits."""
-    p = expit(mean / np.sqrt(1 + np.pi / 8 * variance))
-    if p.shape[1] == 1:
+    if mean.shape[1] == 1:
+        p = expit(mean / np.sqrt(1 + np.pi / 8 * variance))
         return np.hstack([1 - p, p])
+    p = np.empty_like(mean)
+    for k in range(mean.shape[1]):
+        spread = np.sqrt(1 + np.pi / 8 * (variance + variance[:, k : k + 1]))
+        spread[:, k] = 1.0
+        p[:, k] = np.exp(-logsumexp((mean - mean[:, k : k + 1]) / spread, axis=1))
     p = np.maximum(p, np.finfo(float).tiny)
     return p / p.sum(1, keepdims=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ._laplace import LogisticPrior, logistic_posterior, predict_proba
-from ._laplace_bound import LogisticData, bound_value, expand, moments, tighten
+from ._laplace_bound import LogisticData, Quadratic, quadratic_of
 from ._optimise import (
     FIXED_RIDGE,
     Problem,
@@ -21,7 +21,7 @@ from ._prior import COVARIANCES, candidates, sampled_tasks, symmetric_root
 # Directions of the prior of a new task with less than this share of the largest
 # variance are dropped: the state of a task grows with the square of their number.
 _TOLERANCE = 1e-3
-_SCALES, _ROW_WEIGHTS, _SHOTS = (0.5, 1.0), (0.1, 0.3, 1.0), (2, 5, 20)
+_ROW_WEIGHTS, _SHOTS = (0.1, 0.3, 1.0), (2, 5, 20)
 _N_FOLDS = 5
 
 
@@ -39,11 +39,12 @@ def fit_logistic_prior(
 ) -> LogisticPrior:
     """Learn the prior of logistic tasks.
 
-    A quadratic lower bound of every log-likelihood (Jaakkola and Jordan [1]_) makes the
-    tasks linear-Gaussian with known noise. Its variances are maximised and the bound
-    tightened in turn, neither of which can lower it, until it gains less than 0.03 per
-    task. Unlike the Laplace approximation the bound does not reward a prior so wide
-    that it separates every task by itself.
+    A quadratic approximation of every log-likelihood makes the tasks linear-Gaussian
+    with known noise: for two classes a lower bound (Jaakkola and Jordan [1]_), for more
+    penalised quasi-likelihood (Breslow and Clayton [2]_, see `SoftmaxExpansion`).
+    Variances are maximised and the approximation updated in turn, until the evidence
+    changes by less than 0.03 per task. Unlike the Laplace approximation neither
+    rewards a prior so wide that it separates every task by itself.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def fit_logistic_prior(
     ----------
     .. [1] T. S. Jaakkola and M. I. Jordan, "Bayesian parameter estimation via
        variational methods", Statistics and Computing 10 (2000), 25-37.
+    .. [2] N. E. Breslow and D. G. Clayton, "Approximate inference in generalized linear
+       mixed models", Journal of the American Statistical Association 88 (1993), 9-25.
     """
     if covariance not in COVARIANCES:
         raise ValueError(
@@ -105,33 +108,36 @@ def fit_logistic_prior(
 
 @dataclass(frozen=True)
 class _Fit:
-    """Prior of one structure, its data, and where the bound touches."""
+    """Prior of one structure, and the approximation that it came from."""
 
     prior: LogisticPrior
-    data: LogisticData
-    bound: np.ndarray
+    bound: Quadratic
+
+    @property
+    def data(self) -> LogisticData:
+        return self.bound.data
 
 
 def _fit_structure(data, covariance, groups, max_iter):
     """Variances from as many tasks as time allows, means from all of them."""
-    few = data.take(_sample(data))
-    bound = np.ones(few.target.shape)
+    bound = quadratic_of(data.take(_sample(data)))
     theta, last, n_iter = None, -np.inf, 0
     while n_iter < max_iter:
         n_iter += 1
-        problem = Problem(expand(few, bound), covariance, groups, fixed_noise=1.0)
+        problem = Problem(bound.parts(), covariance, groups, fixed_noise=1.0)
         theta = _start(problem) if theta is None else theta
         theta = maximise(problem, theta, 5).x
-        value = bound_value(problem, theta, bound)
-        if value < last + 0.03 * few.n_tasks:
+        value = bound.value(problem, theta)
+        if abs(value - last) < 0.03 * bound.data.n_tasks:
             break
         last = value
-        bound = tighten(few, problem.unpack(theta), bound)
+        factor, _, ridge = problem.unpack(theta)
+        bound = bound.tighten(factor, ridge)
     factor, _, ridge = problem.unpack(theta)
-    if few is not data:
-        bound = tighten(data, (factor, 1.0, ridge), np.ones(data.target.shape), 10)
+    if bound.data.n_tasks < data.n_tasks:
+        bound = quadratic_of(data).tighten(factor, ridge, 10)
     prior = LogisticPrior(None, factor, factor, ridge, covariance, value, n_iter)
-    return _Fit(_with_means(data, prior, bound), data, bound)
+    return _Fit(_with_means(prior, bound), bound)
 
 
 def _sample(data):
@@ -141,14 +147,11 @@ def _sample(data):
     return sampled_tasks(data.n_tasks, data.features.shape[1], n_columns)
 
 
-def _with_means(data, prior, bound) -> LogisticPrior:
+def _with_means(prior, bound) -> LogisticPrior:
     """Prior with the means, and their uncertainty, that a bound implies."""
-    parts = expand(data, bound)
-    variances = prior.between, prior.ridge
-    fits = [moments(data, k, s, *variances)[:2] for k, s in enumerate(parts)]
-    means, covs = zip(*fits, strict=True)
-    cov = prior.between @ prior.between.T + np.mean(covs, axis=0)
-    return replace(prior, mean=np.array(means), factor=symmetric_root(cov, _TOLERANCE))
+    mean, mean_cov = bound.means(prior.between, prior.ridge)
+    cov = prior.between @ prior.between.T + mean_cov
+    return replace(prior, mean=mean, factor=symmetric_root(cov, _TOLERANCE))
 
 
 def _start(problem):
@@ -201,9 +204,8 @@ def _cautious_argmin(losses: np.ndarray, trials: list[LogisticPrior]) -> int:
 
 def _without(fit, rest):
     """Prior whose means come from some tasks only."""
-    prior, data = fit.prior, fit.data.take(rest)
-    variances, bound = (prior.between, 1.0, prior.ridge), fit.bound[fit.data.rows(rest)]
-    return _with_means(data, prior, tighten(data, variances, bound, 5))
+    prior, bound = fit.prior, fit.bound.take(rest)
+    return _with_means(prior, bound.tighten(prior.between, prior.ridge, 5))
 
 
 def _embed(prior, n_features, n_base):
@@ -221,9 +223,13 @@ def _embed(prior, n_features, n_base):
 
 
 def versions(prior: LogisticPrior) -> list[LogisticPrior]:
-    """The prior, and versions of it that adapt less."""
+    """The prior, and versions of it that adapt less, or more.
+
+    More only with a softmax, where few rows give variances that are too small.
+    """
     if prior.covariance == "none":
         return [prior]
+    scales = (0.5, 1.0) if len(prior.mean) == 1 else (0.5, 1.0, 2.0)
     return [
         replace(
             prior,
@@ -231,7 +237,7 @@ def versions(prior: LogisticPrior) -> list[LogisticPrior]:
             between=scale * prior.between,
             row_weight=weight,
         )
-        for scale in _SCALES
+        for scale in scales
         for weight in _ROW_WEIGHTS
     ]
 

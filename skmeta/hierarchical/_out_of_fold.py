@@ -85,14 +85,15 @@ def pooled_features(model, X, classes=None) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_samples, n_columns)
-        Predictions; or log-odds of the second of two classes; or of each class against
-        the rest. Log-odds are clipped. A class that the model has not seen gets the
-        lowest value.
+        Predictions; or log-odds of the second of two classes; or the logarithm of the
+        probability of each of more. All are clipped. A class that the model has not
+        seen gets the lowest value.
     """
     if classes is None:
         return np.asarray(model.predict(X), dtype=float).reshape(-1, 1)
     scores = np.full((_n_rows(X), len(classes)), -_CLIP)
-    scores[:, np.searchsorted(classes, model.classes_)] = _log_odds(model, X)
+    link = logit if len(classes) == 2 else np.log
+    scores[:, np.searchsorted(classes, model.classes_)] = _scores(model, X, link)
     return np.clip(scores[:, 1:] if len(classes) == 2 else scores, -_CLIP, _CLIP)
 
 
@@ -100,11 +101,11 @@ def _n_rows(X) -> int:
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
-def _log_odds(model, X) -> np.ndarray:
-    """Log-odds of each class, or decision values where there are no probabilities."""
+def _scores(model, X, link) -> np.ndarray:
+    """Linked probabilities, or decision values where there are no probabilities."""
     if len(model.classes_) == 1:
         return np.full((_n_rows(X), 1), _CLIP)
     if hasattr(model, "predict_proba"):
-        return logit(np.clip(model.predict_proba(X), expit(-_CLIP), expit(_CLIP)))
+        return link(np.clip(model.predict_proba(X), expit(-_CLIP), expit(_CLIP)))
     scores = np.asarray(model.decision_function(X), dtype=float)
     return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
