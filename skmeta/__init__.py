@@ -9,6 +9,10 @@ from .exceptions import (
     SingleTaskWarning,
 )
 from .gradient import (
+    CAVIAClassifier,
+    CAVIARegressor,
+    ImplicitMAMLClassifier,
+    ImplicitMAMLRegressor,
     MAMLClassifier,
     MAMLRegressor,
     ReptileClassifier,
@@ -23,10 +27,14 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "CAVIAClassifier",
+    "CAVIARegressor",
     "DivergenceError",
     "DivergenceWarning",
     "HierarchicalClassifier",
     "HierarchicalRegressor",
+    "ImplicitMAMLClassifier",
+    "ImplicitMAMLRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "NotAdaptedError",
