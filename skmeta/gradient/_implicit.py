@@ -39,10 +39,10 @@ class ImplicitMAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEsti
     n_episodes : int, default=None
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
-    inner_lr : float or sequence of float, default=0.1
-        Step size of the inner loop: one for all steps, or one per step (the last one
-        is repeated).
-    inner_steps : int, default=20
+    inner_lr : float, default=0.1
+        Step size of the inner loop. It is halved for a task whenever a step would
+        raise its loss, so that the inner loop does not diverge.
+    inner_steps : int, default=10
         Gradient steps on the support rows while training.
     adapt_steps : int, default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
@@ -125,7 +125,7 @@ class ImplicitMAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEsti
         **MetaClassifierMixin._label_constraints,
         "n_ways": COUNT,
         "class_balanced": ["boolean"],
-        "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "inner_lr": [Interval(Real, 0, None, closed="neither")],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "proximal": [Interval(Real, 0, None, closed="neither")],
@@ -142,7 +142,7 @@ class ImplicitMAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEsti
         n_queries=15,
         n_episodes=None,
         inner_lr=0.1,
-        inner_steps=20,
+        inner_steps=10,
         adapt_steps=None,
         proximal=0.5,
         cg_steps=5,
@@ -212,10 +212,10 @@ class ImplicitMAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstima
     n_episodes : int, default=None
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
-    inner_lr : float or sequence of float, default=0.1
-        Step size of the inner loop: one for all steps, or one per step (the last one
-        is repeated).
-    inner_steps : int, default=20
+    inner_lr : float, default=0.1
+        Step size of the inner loop. It is halved for a task whenever a step would
+        raise its loss, so that the inner loop does not diverge.
+    inner_steps : int, default=10
         Gradient steps on the support rows while training.
     adapt_steps : int, default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
@@ -284,7 +284,7 @@ class ImplicitMAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstima
 
     _parameter_constraints: dict = {
         **NeuralMetaEstimator._parameter_constraints,
-        "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "inner_lr": [Interval(Real, 0, None, closed="neither")],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "proximal": [Interval(Real, 0, None, closed="neither")],
@@ -300,7 +300,7 @@ class ImplicitMAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstima
         n_queries=15,
         n_episodes=None,
         inner_lr=0.1,
-        inner_steps=20,
+        inner_steps=10,
         adapt_steps=None,
         proximal=0.5,
         cg_steps=5,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from ..inner_loop import implicit
+from ..inner_loop import implicit, minimise
 from ._gradient_learner import GradientLearner, InnerProblem
 
 
@@ -32,9 +30,10 @@ class ImplicitMAML(GradientLearner):
         that exist only inside their task.
     task : {"classification", "regression"}, default="classification"
         Regression has one output.
-    inner_lr : float or sequence of float, default=0.1
-        One rate, or one for each step (the last is repeated).
-    inner_steps : int, default=20
+    inner_lr : float, default=0.1
+        Rate of the first step; a step that would raise the loss of a task is not
+        taken, and halves it.
+    inner_steps : int, default=10
         Number of steps in training mode.
     adapt_steps : int, default=None
         Number of steps in evaluation mode; None takes `inner_steps`.
@@ -53,6 +52,8 @@ class ImplicitMAML(GradientLearner):
        gradients", NeurIPS 2019.
     """
 
+    inner_lr: float
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -60,8 +61,8 @@ class ImplicitMAML(GradientLearner):
         *,
         n_classes: int | None = None,
         task: str = "classification",
-        inner_lr: float | Sequence[float] = 0.1,
-        inner_steps: int = 20,
+        inner_lr: float = 0.1,
+        inner_steps: int = 10,
         adapt_steps: int | None = None,
         proximal: float = 0.5,
         cg_steps: int = 5,
@@ -84,8 +85,9 @@ class ImplicitMAML(GradientLearner):
 
     def descend(self, problem: InnerProblem, n_steps: int) -> dict[str, Tensor]:
         """Adapted parameters, as a function of the initial ones."""
-        with torch.no_grad():
-            minimum = super().descend(problem, n_steps)
+        minimum = minimise(
+            problem.loss, problem.initial, self.inner_lr, n_steps, self.proximal
+        )
         if not torch.is_grad_enabled():
             return minimum
         return implicit(

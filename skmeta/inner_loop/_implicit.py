@@ -9,6 +9,60 @@ import torch
 from torch import Tensor
 
 from ._losses import InnerLoss
+from ._sgd import moved, pulled
+
+
+def minimise(
+    loss: InnerLoss,
+    initial: Mapping[str, Tensor],
+    rate: float,
+    n_steps: int,
+    proximal: float,
+) -> dict[str, Tensor]:
+    """Descend on ``loss + proximal / 2 * |parameters - initial|^2``; no graph is kept.
+
+    A step that would not lower it is not taken, and the rate of its task is halved:
+    what is wanted is the minimum, however it is found.
+
+    Parameters
+    ----------
+    loss : ModuleLoss or StackLoss
+        Without the quadratic.
+    initial : dict of str to Tensor of shape (n_tasks, *parameter)
+        Start and centre.
+    rate : float
+        Rate of the first step.
+    n_steps : int
+        Number of steps, those not taken included.
+    proximal : float
+        Strength of the quadratic.
+
+    Returns
+    -------
+    dict of str to Tensor of shape (n_tasks, *parameter)
+    """
+
+    def height(fast: Mapping[str, Tensor]) -> Tensor:
+        squares = [(fast[k] - initial[k]).square().flatten(1).sum(1) for k in fast]
+        return loss.values(fast) + proximal / 2 * torch.stack(squares).sum(0)
+
+    with torch.no_grad():
+        fast = {name: tensor.detach() for name, tensor in initial.items()}
+        lowest = height(fast) if fast and n_steps else torch.zeros(())
+        rates = torch.full_like(lowest, rate)
+        for _ in range(n_steps if fast else 0):
+            gradients = pulled(loss.gradients(fast, False), fast, initial, proximal)
+            steps = {name: _as_factor(rates, tensor) for name, tensor in fast.items()}
+            tried = moved(fast, gradients, steps)
+            reached = height(tried)
+            falls = reached < lowest
+            fast = {
+                name: torch.where(_as_factor(falls, tensor), tried[name], tensor)
+                for name, tensor in fast.items()
+            }
+            lowest = torch.where(falls, reached, lowest)
+            rates = torch.where(falls, rates, rates / 2)
+    return fast
 
 
 def implicit(
@@ -136,3 +190,7 @@ def conjugate_gradients(
 
 def _flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     return torch.cat([tensor.flatten(1) for tensor in tensors], 1)
+
+
+def _as_factor(of_tasks: Tensor, tensor: Tensor) -> Tensor:
+    return of_tasks.view(-1, *(1,) * (tensor.ndim - 1))

@@ -33,6 +33,10 @@ class ModuleLoss:
     def __init__(self, loss: Callable[[dict[str, Tensor]], Tensor]):
         self.loss = loss
 
+    def values(self, fast: Mapping[str, Tensor]) -> Tensor:
+        """Loss of each task."""
+        return self.loss(dict(fast))
+
     @torch.compiler.disable
     def gradients(self, fast: Mapping[str, Tensor], second_order: bool) -> Gradients:
         """Gradient by name, None where the loss does not depend on a parameter.
@@ -51,8 +55,11 @@ class ModuleLoss:
                 else tensor.detach().requires_grad_()
                 for name, tensor in fast.items()
             }
+            total = self.loss(points).sum()
+            if not total.requires_grad:  # of no rows
+                return dict.fromkeys(points)
             found = torch.autograd.grad(
-                self.loss(points).sum(),
+                total,
                 list(points.values()),
                 create_graph=second_order,
                 allow_unused=True,
@@ -106,6 +113,13 @@ class StackLoss:
         self.objective = objective
         self.X = X
         self.fixed = fixed
+
+    def values(self, fast: Mapping[str, Tensor]) -> Tensor:
+        """Loss of each task."""
+        out, parameters = self.X, {**self.fixed, **fast}
+        for layer in self.stack:
+            out = layer(out, parameters)
+        return self.objective(out)
 
     def gradients(self, fast: Mapping[str, Tensor], second_order: bool) -> Gradients:
         """Gradient by name.

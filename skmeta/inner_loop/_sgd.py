@@ -98,7 +98,7 @@ def path(
     for step in range(n_steps):
         gradients = loss.gradients(fast, second_order)
         if proximal:
-            gradients = _pulled(gradients, fast, initial, proximal)
+            gradients = pulled(gradients, fast, initial, proximal)
         fast = moved(fast, gradients, rate_of_step(rates, step))
         yield fast
 
@@ -128,15 +128,16 @@ def moved(
     return after
 
 
-def _pulled(
+def pulled(
     gradients: Gradients,
     fast: Mapping[str, Tensor],
     initial: Mapping[str, Tensor],
     proximal: float,
 ) -> Gradients:
-    pulled = dict(gradients)
+    """Gradients with that of a quadratic around the initial parameters."""
+    found = dict(gradients)
     for name, gradient in gradients.items():
         if gradient is not None:
             way = fast[name] - initial[name]
-            pulled[name] = torch.add(gradient, way, alpha=proximal)
-    return pulled
+            found[name] = torch.add(gradient, way, alpha=proximal)
+    return found
