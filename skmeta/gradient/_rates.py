@@ -135,6 +135,11 @@ class Alfa(nn.Module):
 
     def __init__(self, own: Parameters, n_steps: int, seen: Sequence[str]):
         super().__init__()
+        if not seen:
+            raise ValueError(
+                "inner_lr='alfa' sees the means of weights and gradients, which say "
+                "nothing of a head with labels per task. Adapt the body as well."
+            )
         self._names, self._seen = tuple(own), tuple(seen)
         self.rates = nn.Parameter(torch.full((n_steps, len(own)), INITIAL_RATE))
         n_inputs, n_outputs = 2 * len(self._seen), 2 * len(own)
