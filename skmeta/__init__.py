@@ -9,6 +9,10 @@ from .exceptions import (
     SingleTaskWarning,
 )
 from .gradient import (
+    CAVIAClassifier,
+    CAVIARegressor,
+    ImplicitMAMLClassifier,
+    ImplicitMAMLRegressor,
     MAMLClassifier,
     MAMLRegressor,
     ReptileClassifier,
@@ -23,11 +27,15 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "CAVIAClassifier",
+    "CAVIARegressor",
     "DivergenceError",
     "DivergenceWarning",
     "DualProtoNetClassifier",
     "HierarchicalClassifier",
     "HierarchicalRegressor",
+    "ImplicitMAMLClassifier",
+    "ImplicitMAMLRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "NotAdaptedError",

@@ -72,6 +72,15 @@ class NeuralMetaEstimator(MetaEstimator):
     def _build_learner(self, backbone, n_features):
         """The learner around a backbone that gives `n_features` features."""
 
+    @staticmethod
+    def _default_backbone(shape):
+        """Class and parameters of the backbone where the user gave none."""
+        return default_backbone(shape)
+
+    def _as_input(self, X):
+        """Rows as the backbone gets them."""
+        return X
+
     # ---------------------------------------------------------------------- training
     def _meta_fit(self, table, *, resume, classes=None):
         if not resume:
@@ -165,12 +174,13 @@ class NeuralMetaEstimator(MetaEstimator):
     def _make_net(self, dataset):
         criterion = nn.CrossEntropyLoss if self._is_classifier else nn.MSELoss
         table = dataset.sampler.table
-        net = as_net(self.estimator, default_backbone(table.X.shape[1:]), criterion)
+        default = self._default_backbone(table.X.shape[1:])
+        net = as_net(self.estimator, default, criterion)
         check_device(net.device)
         factory = EpisodeFactory(
             net.module,
             self._build_learner,
-            torch.from_numpy(table.X[:2]),
+            self._as_input(torch.from_numpy(table.X[:2])),
             self.augment,
             self.chunk_size,
         )
@@ -354,7 +364,8 @@ class NeuralMetaEstimator(MetaEstimator):
         vars(origin).update(self._fit_params)
         criterion = nn.CrossEntropyLoss if self._is_classifier else nn.MSELoss
         sample = saved["sample"]
-        net = as_net(origin.estimator, default_backbone(sample.shape[1:]), criterion)
+        default = self._default_backbone(sample.shape[1:])
+        net = as_net(origin.estimator, default, criterion)
         if not torch.cuda.is_available() and str(net.device).startswith("cuda"):
             net.set_params(device="cpu")
         factory = EpisodeFactory(

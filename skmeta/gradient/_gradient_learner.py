@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -10,27 +11,51 @@ from torch import Tensor, nn
 from ..inner_loop import (
     Affine,
     Curve,
+    InnerLoss,
+    ModuleLoss,
     Rates,
+    StackLoss,
     TaskForward,
     as_stack,
+    descend,
     objective_of,
-    sgd,
-    stack_sgd,
+    path,
     takes_vectors,
     without_running_statistics,
 )
 from ..outer_loop import Learner, TaskState
 from ..tasks._batch import TaskBatch
+from ._rates import LearnedRates, learned_rates
 
 BODY = "backbone."
 MOMENTS = "statistics."
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+HEAD_NAMES = HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 HEAD = Affine(HEAD_WEIGHT, HEAD_BIAS)
-#: Where learned step sizes start.
-INITIAL_RATE = 0.1
 #: Numbers in the parameters of the tasks that are adapted at a time: about as many as
 #: fit the cache, and no more memory with thousands of tasks.
 MAX_NUMBERS = 300_000
+
+
+@dataclass(frozen=True)
+class InnerProblem:
+    """What the inner loop minimises, and from where.
+
+    Parameters
+    ----------
+    loss : ModuleLoss or StackLoss
+        Loss of the support rows.
+    initial : dict of str to Tensor of shape (n_tasks, *parameter)
+        What is adapted, before the first step.
+    head : dict of str to Tensor
+        Head of each task, adapted or not.
+    moments : dict of str to Tensor, default=None
+        Statistics of batch norm; None where they depend on what is adapted.
+    """
+
+    loss: InnerLoss
+    initial: dict[str, Tensor]
+    head: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] | None = None
 
 
 class GradientLearner(Learner):
@@ -51,9 +76,9 @@ class GradientLearner(Learner):
         that exist only inside their task.
     task : {"classification", "regression"}, default="classification"
         Regression has one output.
-    inner_lr : float, sequence of float or "learned", default=0.1
-        One rate, one for each step (the last is repeated), or a learned one for each
-        number of each parameter. Learned rates of a head with labels per task are
+    inner_lr : float, sequence of float or str, default=0.1
+        One rate, one for each step (the last is repeated), or the name of what is
+        learned, see `learned_rates`. Learned rates of a head with labels per task are
         shared by its classes.
     inner_steps : int, default=5
         Number of steps in training mode.
@@ -61,6 +86,8 @@ class GradientLearner(Learner):
         Number of steps in evaluation mode; None takes `inner_steps`.
     adapt : {"all", "head", "body"}, default="all"
         What is adapted.
+    proximal : float, default=0.0
+        Strength of a quadratic pull to the initial parameters in the inner loop.
     transductive : bool, default=False
         Whether query rows are normalised by their own statistics.
     strategy : {"auto", "batched", "vmap", "loop"}, default="auto"
@@ -81,6 +108,7 @@ class GradientLearner(Learner):
         inner_steps: int = 5,
         adapt_steps: int | None = None,
         adapt: str = "all",
+        proximal: float = 0.0,
         transductive: bool = False,
         strategy: str = "auto",
     ):
@@ -91,6 +119,7 @@ class GradientLearner(Learner):
         self.inner_steps = inner_steps
         self.adapt_steps = adapt_steps
         self.adapted = adapt
+        self.proximal = proximal
         self.transductive = transductive
         self.head: nn.Linear | None = None
         if n_classes is not None or task == "regression":
@@ -100,9 +129,12 @@ class GradientLearner(Learner):
         free = [name for name, p in names.items() if p.requires_grad]
         self._body_names = [] if adapt == "head" else free
         self._fixed_names = [name for name in names if name not in self._body_names]
-        self.rates: nn.ParameterDict | None = None
-        if inner_lr == "learned":
-            self.rates = self._learned_rates()
+        self.rates: LearnedRates | None = None
+        if isinstance(inner_lr, str):
+            own = self._adaptable()
+            # Gradients of a head with labels per task sum to zero over the classes.
+            seen = [k for k in own if self.head is not None or k not in HEAD_NAMES]
+            self.rates = learned_rates(inner_lr, own, inner_steps, seen)
         elif isinstance(inner_lr, Sequence):
             self._fixed_rates: Rates = tuple(map(float, inner_lr))
         else:
@@ -136,10 +168,6 @@ class GradientLearner(Learner):
             output = output.masked_fill(missing, -torch.inf)
         return output
 
-    def initial_body(self, support: TaskBatch) -> dict[str, Tensor]:
-        """Adapted parameters of the backbone before the inner loop."""
-        return self._of_body(self._body_names, support.n_tasks)
-
     def initial_head(
         self, support: TaskBatch, features: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -160,70 +188,84 @@ class GradientLearner(Learner):
             HEAD_BIAS: like.new_zeros(shape),
         }
 
-    def descend(
-        self,
-        body: Mapping[str, Tensor],
-        head: Mapping[str, Tensor],
-        support: TaskBatch,
-        n_steps: int,
-    ) -> dict[str, Tensor]:
+    def problem(self, support: TaskBatch) -> InnerProblem:
+        """What the inner loop of some tasks does."""
+        if not self._body_names:
+            features, moments = self._forward.with_statistics({}, support)
+            head = self.initial_head(support, features)
+            initial = {} if self.adapted == "body" else head
+            objective = objective_of(support, features.dtype)
+            loss = StackLoss([HEAD], objective, features, {})
+            return InnerProblem(loss, initial, head, moments)
+        head = self.initial_head(support)
+        body = self._of_body(self._body_names, support.n_tasks)
+        if self.adapted == "body":
+            return InnerProblem(self._loss(support, head), body, head)
+        return InnerProblem(self._loss(support, {}), {**body, **head}, head)
+
+    def descend(self, problem: InnerProblem, n_steps: int) -> dict[str, Tensor]:
         """Adapted parameters of each task after the inner loop."""
-        adapts_head = self.adapted != "body"
-        initial = {**body, **head} if adapts_head else dict(body)
-        fixed = {} if adapts_head else dict(head)
-        objective = objective_of(support, head[HEAD_WEIGHT].dtype)
-        stack = self._stack(support)
-        if stack is not None:
-            X = support.X.flatten(2)
-            fixed.update(self._of_body(self._fixed_names, support.n_tasks))
-            return stack_sgd(
-                stack, objective, X, initial, fixed, *self._schedule(n_steps)
-            )
+        return descend(
+            problem.loss,
+            problem.initial,
+            self._schedule(),
+            n_steps,
+            self.first_order,
+            self.proximal,
+        )
 
-        def loss(fast: dict[str, Tensor]) -> Tensor:
-            features = self._forward(_within(fast, BODY), support)
-            return objective(HEAD(features, {**fixed, **fast}))
+    def path(self, problem: InnerProblem, n_steps: int) -> Iterator[dict[str, Tensor]]:
+        """Adapted parameters of each task at the start and after every step."""
+        return path(
+            problem.loss,
+            problem.initial,
+            self._schedule(),
+            n_steps,
+            self.first_order,
+            self.proximal,
+        )
 
-        return sgd(loss, initial, *self._schedule(n_steps))
+    def state(
+        self, problem: InnerProblem, fast: dict[str, Tensor], support: TaskBatch
+    ) -> TaskState:
+        """What is kept of tasks whose parameters were adapted."""
+        state = {**problem.head, **fast} if self.head is None else dict(fast)
+        if not self.transductive:
+            moments = problem.moments
+            if moments is None:
+                moments = self._moments(fast, support)
+            state.update({MOMENTS + name: tensor for name, tensor in moments.items()})
+        if support.class_mask is not None:
+            dtype = next(iter(problem.head.values())).dtype
+            state["exists"] = support.class_mask.to(dtype)
+        return state
 
     def _adapt(self, support: TaskBatch) -> TaskState:
         n_steps = self.inner_steps
         if not self.training and self.adapt_steps is not None:
             n_steps = self.adapt_steps
-        if self._body_names:
-            head = self.initial_head(support)
-            state = self.descend(self.initial_body(support), head, support, n_steps)
-            moments = self._moments(state, support)
-        else:
-            features, moments = self._forward.with_statistics({}, support)
-            head = self.initial_head(support, features)
-            state = self._descend_head(features, head, support, n_steps)
-        if self.head is None:
-            state = {**head, **state}
-        if not self.transductive:
-            state.update({MOMENTS + name: tensor for name, tensor in moments.items()})
-        if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(head[HEAD_WEIGHT].dtype)
-        return state
+        problem = self.problem(support)
+        return self.state(problem, self.descend(problem, n_steps), support)
 
-    def _descend_head(
-        self,
-        features: Tensor,
-        head: dict[str, Tensor],
-        support: TaskBatch,
-        n_steps: int,
-    ) -> dict[str, Tensor]:
-        if self.adapted == "body":
-            return {}
-        objective = objective_of(support, features.dtype)
-        return stack_sgd(
-            [HEAD], objective, features, head, {}, *self._schedule(n_steps)
-        )
+    def _loss(self, support: TaskBatch, fixed: Mapping[str, Tensor]) -> InnerLoss:
+        """Loss of the support rows; `fixed` is a head that is not adapted."""
+        dtype = next(self.backbone.parameters()).dtype
+        objective = objective_of(support, dtype)
+        stack = self._stack(support)
+        if stack is not None:
+            rest = self._of_body(self._fixed_names, support.n_tasks)
+            return StackLoss(stack, objective, support.X.flatten(2), {**rest, **fixed})
+
+        def loss(fast: dict[str, Tensor]) -> Tensor:
+            features = self._forward(_within(fast, BODY), support)
+            return objective(HEAD(features, {**fixed, **fast}))
+
+        return ModuleLoss(loss)
 
     def _moments(
         self, state: Mapping[str, Tensor], support: TaskBatch
     ) -> dict[str, Tensor]:
-        if self.transductive or not self._forward.has_statistics:
+        if not self._forward.has_statistics:
             return {}
         return self._forward.with_statistics(_within(state, BODY), support)[1]
 
@@ -243,37 +285,22 @@ class GradientLearner(Learner):
         own = dict(self.backbone.named_parameters())
         return _expanded({BODY + name: own[name] for name in names}, n_tasks)
 
-    def _schedule(self, n_steps: int) -> tuple[Rates, int, bool]:
-        if self.rates is None:
-            return self._fixed_rates, n_steps, self.first_order
-        rates = {name: self.rates[_key(name)] for name in self._adapted_names()}
-        return rates, n_steps, self.first_order
+    def _schedule(self) -> Rates:
+        return self._fixed_rates if self.rates is None else self.rates.schedule()
 
-    def _adapted_names(self) -> list[str]:
-        body = [BODY + name for name in self._body_names]
-        return body if self.adapted == "body" else [*body, HEAD_WEIGHT, HEAD_BIAS]
+    def _adaptable(self) -> dict[str, Tensor]:
+        """A tensor of the shape of each adapted parameter.
 
-    def _learned_rates(self) -> nn.ParameterDict:
-        """A rate for each number; classes of per-task labels share theirs."""
-        own: dict[str, Tensor] = {
-            BODY + name: p for name, p in self.backbone.named_parameters()
-        }
+        Of a head with labels per task it has no axis of classes.
+        """
+        own = dict(self.backbone.named_parameters())
+        found: dict[str, Tensor] = {BODY + name: own[name] for name in self._body_names}
+        if self.adapted == "body":
+            return found
         if self.head is not None:
-            own.update({HEAD_WEIGHT: self.head.weight, HEAD_BIAS: self.head.bias})
-        else:
-            own[HEAD_WEIGHT] = torch.zeros(self.n_features)
-            own[HEAD_BIAS] = torch.zeros(())
-        return nn.ParameterDict(
-            {
-                _key(name): nn.Parameter(torch.full_like(own[name], INITIAL_RATE))
-                for name in self._adapted_names()
-            }
-        )
-
-
-def _key(name: str) -> str:
-    """A parameter's name as a key of a ParameterDict, which may have no dots."""
-    return name.replace(".", "/")
+            return {**found, **dict(self.head.named_parameters(prefix="head"))}
+        empty = {HEAD_WEIGHT: torch.zeros(self.n_features), HEAD_BIAS: torch.zeros(())}
+        return {**found, **empty}
 
 
 def _expanded(parameters: Mapping[str, Tensor], n_tasks: int) -> dict[str, Tensor]:

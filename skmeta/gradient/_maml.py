@@ -37,17 +37,28 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
     n_episodes : int, default=None
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
-    inner_lr : float, sequence of float or "learned", default=0.1
-        Step size of the inner loop: one for all steps, one per step (the last one is
-        repeated), or one per parameter, learned together with the initial weights and
-        starting at 0.1 (Meta-SGD [2]_).
+    inner_lr : float, sequence of float, {"learned", "per_layer", "curvature", \
+            "alfa"}, default=0.1
+        Step size of the inner loop: one for all steps, or one per step (the last one
+        is repeated). A name has it learned together with the initial weights, from
+        0.1 on: "learned" one for each number of each parameter (Meta-SGD [2]_),
+        "per_layer" one for each layer's weight or bias and step (MAML++ [6]_),
+        "curvature" matrices that turn the gradient (Meta-Curvature [7]_), "alfa" a
+        small net that sets step size and weight decay from what it sees of the task
+        (ALFA [8]_).
     inner_steps : int, default=5
         Gradient steps on the support rows while training.
     adapt_steps : int, default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
         task, so that there is no initialisation to profit from, 100.
-    first_order : bool, default=False
-        Leave out second derivatives: cheaper, often as good.
+    first_order : bool or int, default=False
+        Leave out second derivatives: cheaper, often as good. A number leaves them out
+        in that many first steps of training (MAML++ [6]_).
+    multi_step_loss : int, default=0
+        First steps of training in which the query loss after every inner step counts,
+        equally to begin with, and then ever more the last (MAML++ [6]_). Of the
+        earlier ones it is the mean cross-entropy, or squared error, whatever the
+        criterion of the net.
     adapted : {"all", "head", "body"}, default="all"
         Which parameters the inner loop changes: all (MAML), the linear head (ANIL
         [4]_) or the backbone (BOIL [5]_).
@@ -57,6 +68,9 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         support rows (Proto-MAML [3]_; always so with ``adapted="body"``, which a head
         that does not tell classes apart would give no gradient). Both take any number
         of classes, in any order. Has no effect on shared labels.
+    proximal : float, default=0.0
+        Strength of a quadratic pull towards the initial weights in the inner loop, so
+        that many steps on few rows do not go astray.
     transductive : bool, default=False
         Whether batch norm takes the statistics of the query rows themselves. By
         default it takes those of the support rows, so that a prediction does not
@@ -119,6 +133,10 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
        understanding the effectiveness of MAML", ICLR 2020.
     .. [5] Oh, Yoo, Kim and Yun. "BOIL: towards representation change for few-shot
        learning", ICLR 2021.
+    .. [6] Antoniou, Edwards and Storkey. "How to train your MAML", ICLR 2019.
+    .. [7] Park and Oliva. "Meta-curvature", NeurIPS 2019.
+    .. [8] Baik, Choi, Choi, Kim and Lee. "Meta-learning with adaptive
+       hyperparameters", NeurIPS 2020.
 
     Examples
     --------
@@ -140,14 +158,16 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         "class_balanced": ["boolean"],
         "inner_lr": [
             Interval(Real, 0, None, closed="neither"),
-            StrOptions({"learned"}),
+            StrOptions({"learned", "per_layer", "curvature", "alfa"}),
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
-        "first_order": ["boolean"],
+        "first_order": ["boolean", Interval(Integral, 0, None, closed="left")],
+        "multi_step_loss": [Interval(Integral, 0, None, closed="left")],
         "adapted": [StrOptions({"all", "head", "body"})],
         "head_init": [StrOptions({"shared", "prototype"})],
+        "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
 
@@ -163,8 +183,10 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         inner_steps=5,
         adapt_steps=None,
         first_order=False,
+        multi_step_loss=0,
         adapted="all",
         head_init="shared",
+        proximal=0.0,
         transductive=False,
         label_space="auto",
         class_balanced=True,
@@ -183,8 +205,10 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         self.inner_steps = inner_steps
         self.adapt_steps = adapt_steps
         self.first_order = first_order
+        self.multi_step_loss = multi_step_loss
         self.adapted = adapted
         self.head_init = head_init
+        self.proximal = proximal
         self.transductive = transductive
         self.label_space = label_space
         self.class_balanced = class_balanced
@@ -202,8 +226,10 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
             task="classification",
             **self._inner_loop(),
             first_order=self.first_order,
+            multi_step_loss=self.multi_step_loss,
             adapt=self.adapted,
             head_init=self.head_init,
+            proximal=self.proximal,
             transductive=self.transductive,
         )
 
@@ -231,20 +257,34 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
     n_episodes : int, default=None
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
-    inner_lr : float, sequence of float or "learned", default=0.1
-        Step size of the inner loop: one for all steps, one per step (the last one is
-        repeated), or one per parameter, learned together with the initial weights and
-        starting at 0.1 (Meta-SGD [2]_).
+    inner_lr : float, sequence of float, {"learned", "per_layer", "curvature", \
+            "alfa"}, default=0.1
+        Step size of the inner loop: one for all steps, or one per step (the last one
+        is repeated). A name has it learned together with the initial weights, from
+        0.1 on: "learned" one for each number of each parameter (Meta-SGD [2]_),
+        "per_layer" one for each layer's weight or bias and step (MAML++ [5]_),
+        "curvature" matrices that turn the gradient (Meta-Curvature [6]_), "alfa" a
+        small net that sets step size and weight decay from what it sees of the task
+        (ALFA [7]_).
     inner_steps : int, default=5
         Gradient steps on the support rows while training.
     adapt_steps : int, default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
         task, so that there is no initialisation to profit from, 100.
-    first_order : bool, default=False
-        Leave out second derivatives: cheaper, often as good.
+    first_order : bool or int, default=False
+        Leave out second derivatives: cheaper, often as good. A number leaves them out
+        in that many first steps of training (MAML++ [5]_).
+    multi_step_loss : int, default=0
+        First steps of training in which the query loss after every inner step counts,
+        equally to begin with, and then ever more the last (MAML++ [5]_). Of the
+        earlier ones it is the mean cross-entropy, or squared error, whatever the
+        criterion of the net.
     adapted : {"all", "head", "body"}, default="all"
         Which parameters the inner loop changes: all (MAML), the linear head (ANIL
         [3]_) or the backbone (BOIL [4]_).
+    proximal : float, default=0.0
+        Strength of a quadratic pull towards the initial weights in the inner loop, so
+        that many steps on few rows do not go astray.
     transductive : bool, default=False
         Whether batch norm takes the statistics of the query rows themselves. By
         default it takes those of the support rows, so that a prediction does not
@@ -294,6 +334,10 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
        understanding the effectiveness of MAML", ICLR 2020.
     .. [4] Oh, Yoo, Kim and Yun. "BOIL: towards representation change for few-shot
        learning", ICLR 2021.
+    .. [5] Antoniou, Edwards and Storkey. "How to train your MAML", ICLR 2019.
+    .. [6] Park and Oliva. "Meta-curvature", NeurIPS 2019.
+    .. [7] Baik, Choi, Choi, Kim and Lee. "Meta-learning with adaptive
+       hyperparameters", NeurIPS 2020.
 
     Examples
     --------
@@ -310,13 +354,15 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         **NeuralMetaEstimator._parameter_constraints,
         "inner_lr": [
             Interval(Real, 0, None, closed="neither"),
-            StrOptions({"learned"}),
+            StrOptions({"learned", "per_layer", "curvature", "alfa"}),
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
-        "first_order": ["boolean"],
+        "first_order": ["boolean", Interval(Integral, 0, None, closed="left")],
+        "multi_step_loss": [Interval(Integral, 0, None, closed="left")],
         "adapted": [StrOptions({"all", "head", "body"})],
+        "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
 
@@ -331,7 +377,9 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         inner_steps=5,
         adapt_steps=None,
         first_order=False,
+        multi_step_loss=0,
         adapted="all",
+        proximal=0.0,
         transductive=False,
         support="random",
         augment=None,
@@ -347,7 +395,9 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         self.inner_steps = inner_steps
         self.adapt_steps = adapt_steps
         self.first_order = first_order
+        self.multi_step_loss = multi_step_loss
         self.adapted = adapted
+        self.proximal = proximal
         self.transductive = transductive
         self.support = support
         self.augment = augment
@@ -363,6 +413,8 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
             task="regression",
             **self._inner_loop(),
             first_order=self.first_order,
+            multi_step_loss=self.multi_step_loss,
             adapt=self.adapted,
+            proximal=self.proximal,
             transductive=self.transductive,
         )

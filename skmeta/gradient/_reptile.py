@@ -44,6 +44,9 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
     adapt_steps : int, default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
         task, so that there is no initialisation to profit from, 100.
+    proximal : float, default=0.0
+        Strength of a quadratic pull towards the initial weights in the inner loop, so
+        that many steps on few rows do not go astray.
     transductive : bool, default=False
         Whether batch norm takes the statistics of the query rows themselves. By
         default it takes those of the support rows, so that a prediction does not
@@ -120,6 +123,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
 
@@ -134,6 +138,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         inner_lr=0.1,
         inner_steps=5,
         adapt_steps=None,
+        proximal=0.0,
         transductive=False,
         label_space="auto",
         class_balanced=True,
@@ -151,6 +156,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps
         self.adapt_steps = adapt_steps
+        self.proximal = proximal
         self.transductive = transductive
         self.label_space = label_space
         self.class_balanced = class_balanced
@@ -167,6 +173,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
             n_classes=self._n_shared_classes,
             task="classification",
             **self._inner_loop(),
+            proximal=self.proximal,
             transductive=self.transductive,
         )
 
@@ -201,6 +208,9 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
     adapt_steps : int, default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
         task, so that there is no initialisation to profit from, 100.
+    proximal : float, default=0.0
+        Strength of a quadratic pull towards the initial weights in the inner loop, so
+        that many steps on few rows do not go astray.
     transductive : bool, default=False
         Whether batch norm takes the statistics of the query rows themselves. By
         default it takes those of the support rows, so that a prediction does not
@@ -263,6 +273,7 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
 
@@ -276,6 +287,7 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         inner_lr=0.1,
         inner_steps=5,
         adapt_steps=None,
+        proximal=0.0,
         transductive=False,
         support="random",
         augment=None,
@@ -290,6 +302,7 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps
         self.adapt_steps = adapt_steps
+        self.proximal = proximal
         self.transductive = transductive
         self.support = support
         self.augment = augment
@@ -304,5 +317,6 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
             n_classes=self._n_shared_classes,
             task="regression",
             **self._inner_loop(),
+            proximal=self.proximal,
             transductive=self.transductive,
         )

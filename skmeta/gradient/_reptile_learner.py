@@ -46,6 +46,8 @@ class Reptile(GradientLearner):
         Number of steps in training mode.
     adapt_steps : int, default=None
         Number of steps in evaluation mode; None takes `inner_steps`.
+    proximal : float, default=0.0
+        Strength of a quadratic pull to the initial parameters in the inner loop.
     transductive : bool, default=False
         Whether query rows are normalised by their own statistics.
     strategy : {"auto", "batched", "vmap", "loop"}, default="auto"
@@ -67,6 +69,7 @@ class Reptile(GradientLearner):
         inner_lr: float | Sequence[float] = 0.1,
         inner_steps: int = 5,
         adapt_steps: int | None = None,
+        proximal: float = 0.0,
         transductive: bool = False,
         strategy: str = "auto",
     ):
@@ -78,6 +81,7 @@ class Reptile(GradientLearner):
             inner_lr=inner_lr,
             inner_steps=inner_steps,
             adapt_steps=adapt_steps,
+            proximal=proximal,
             transductive=transductive,
             strategy=strategy,
         )
@@ -87,13 +91,13 @@ class Reptile(GradientLearner):
         if not self.training:
             return super().episode(support, query)
         rows = support if query.y is None else _all_rows(support, query)
-        body, head = self.initial_body(rows), self.initial_head(rows)
+        problem = self.problem(rows)
         with torch.no_grad():
             output = self.predict(self.adapt(support), query)
-            final = self.descend(body, head, rows, self.inner_steps)
+            final = self.descend(problem, self.inner_steps)
             # A task that diverged here must not seem fine to the outer loop.
             output = output + _nan_where_not_finite(final, output)
-        start = {k: p for k, p in {**body, **head}.items() if p.requires_grad}
+        start = {k: p for k, p in problem.initial.items() if p.requires_grad}
         scale = share_of_tasks() / (support.n_tasks * self._way())
         ways = [scale * (start[k].detach() - final[k]) for k in start]
         return replace_gradient(output, list(start.values()), ways)

@@ -14,7 +14,7 @@ from ..tasks._batch import TaskBatch
 
 Episodes = Callable[[TaskBatch, TaskBatch], Tensor]
 
-_share: ContextVar[float] = ContextVar("share", default=1.0)
+_shares: ContextVar[tuple[float, float]] = ContextVar("shares", default=(1.0, 1.0))
 
 
 def share_of_tasks() -> float:
@@ -22,7 +22,12 @@ def share_of_tasks() -> float:
 
     For learners that set the gradient of a meta-batch themselves.
     """
-    return _share.get()
+    return _shares.get()[0]
+
+
+def share_of_rows() -> float:
+    """The same for the query rows, of which tasks may have different numbers."""
+    return _shares.get()[1]
 
 
 def in_chunks(
@@ -71,7 +76,7 @@ class _InChunks(torch.autograd.Function):
         ctx.seeds, outputs = [], []
         for chunk in _chunks(support.n_tasks, chunk_size):
             ctx.seeds.append(_random_state(support.X.device))
-            with _evaluating(chunk, support.n_tasks):
+            with _evaluating(chunk, query):
                 outputs.append(function(support.take(chunk), query.take(chunk)))
         return torch.cat(outputs)
 
@@ -83,7 +88,7 @@ class _InChunks(torch.autograd.Function):
         totals: list[Tensor | None] = [None] * len(parameters)
         chunks = _chunks(support.n_tasks, chunk_size)
         for chunk, seed in zip(chunks, ctx.seeds, strict=True):
-            with _replayed(seed), _evaluating(chunk, support.n_tasks):
+            with _replayed(seed), _evaluating(chunk, query):
                 output = function(support.take(chunk), query.take(chunk))
             if not output.requires_grad:
                 continue
@@ -102,12 +107,15 @@ def _chunks(n_tasks: int, size: int) -> Iterator[slice]:
 
 
 @contextmanager
-def _evaluating(chunk: slice, n_tasks: int) -> Iterator[None]:
-    token = _share.set(_share.get() * (chunk.stop - chunk.start) / n_tasks)
+def _evaluating(chunk: slice, query: TaskBatch) -> Iterator[None]:
+    tasks = rows = (chunk.stop - chunk.start) / query.n_tasks
+    if query.mask is not None:
+        rows = int(query.mask[chunk].sum()) / max(1, int(query.mask.sum()))
+    token = _shares.set((share_of_tasks() * tasks, share_of_rows() * rows))
     try:
         yield
     finally:
-        _share.reset(token)
+        _shares.reset(token)
 
 
 RandomState = tuple[torch.device, Tensor, Tensor | None]

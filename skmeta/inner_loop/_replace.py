@@ -1,4 +1,4 @@
-"""Gradients that no loss is behind."""
+"""Gradients beside those of the outer loss."""
 
 from __future__ import annotations
 
@@ -47,3 +47,35 @@ class _Replace(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
         return None, None, *gradients, *(None for _ in gradients)
+
+
+def add_loss(output: Tensor, loss: Tensor, share: float = 1.0) -> Tensor:
+    """Pass `output` on; in the backward pass `loss` is minimised along with it.
+
+    For algorithms that know a second loss beside the outer one.
+
+    Parameters
+    ----------
+    output : Tensor
+        Returned with the same values; the gradient that arrives is scaled by `share`.
+    loss : Tensor of shape ()
+        Gets a gradient of one.
+    share : float, default=1.0
+        Weight of the outer loss.
+
+    Returns
+    -------
+    Tensor
+    """
+    return _AddLoss.apply(output, loss, share)
+
+
+class _AddLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, loss: Tensor, share: float) -> Tensor:
+        ctx.share = share
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        return ctx.share * gradient, gradient.new_ones(()), None

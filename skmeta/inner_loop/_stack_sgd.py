@@ -24,8 +24,12 @@ from ._derivatives import (
     subtract_hessian_product,
 )
 from ._layers import Affine
+from ._losses import InnerLoss, StackLoss
 from ._objective import Objective
-from ._sgd import Rate, Rates, moved, rate_of_step
+from ._sgd import Rate, Rates, last, moved, path, rate_of_step
+
+#: Rates of a step: one for all parameters, or one for each number.
+Numbers = float | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,7 @@ class Descent:
 
     stack: Stack
     objective: Objective
-    rates: Rates
-    n_steps: int
+    rates: tuple[Numbers, ...]
     first_order: bool
     adapted: tuple[str, ...]
     fixed: tuple[str, ...]
@@ -48,21 +51,25 @@ class Descent:
         values = dict(zip(names, tensors, strict=False))
         fast = {name: values[name] for name in self.adapted}
         kept: list[Tensor | None] = []
-        for index in range(self.n_steps):
+        for rate in self.rates:
             everything = {**values, **fast}
             gradient = gradient_of(self.stack, self.objective, X, everything)
             if keep:
                 kept += [*fast.values(), *gradient.tensors()]
-            fast = self._moved(fast, gradient, index)
+            if isinstance(rate, Mapping):
+                fast = moved(fast, gradient.by_name(self.stack), rate)
+            else:
+                fast = descended(self.stack, gradient, fast, rate)
         return fast, kept
 
-    def _moved(
-        self, fast: dict[str, Tensor], gradient: Gradient, index: int
-    ) -> dict[str, Tensor]:
-        rate = rate_of_step(self.rates, index)
-        if isinstance(rate, Mapping):
-            return moved(fast, gradient.by_name(self.stack), rate)
-        return descended(self.stack, gradient, fast, rate)
+    def learned(self) -> list[Tensor]:
+        """The learned rates of all steps."""
+        return [
+            rate[name]
+            for rate in self.rates
+            if isinstance(rate, Mapping)
+            for name in self.adapted
+        ]
 
     def pull_back(
         self,
@@ -70,23 +77,23 @@ class Descent:
         kept: Sequence[Tensor],
         totals: dict[str, Tensor],
         wants_rows: bool,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Carry gradients of the adapted parameters through all steps, last first.
 
         `totals` is edited into the gradients of the initial and fixed parameters;
         those of learned rates and of the rows are returned.
         """
-        rates: dict[str, Tensor] = {}
+        rates: list[Tensor] = []
         rows: Tensor | None = None
         size = len(self.adapted) + 2 * len(self.stack) + 1
-        for index in range(self.n_steps - 1, -1, -1):
+        for index, rate in reversed([*enumerate(self.rates)]):
             step = kept[index * size : (index + 1) * size]
             fast = dict(zip(self.adapted, step, strict=False))
             gradient = Gradient.from_tensors(step[len(fast) :])
             direction = {name: totals[name] for name in self.adapted}
-            rate = rate_of_step(self.rates, index)
             if isinstance(rate, Mapping):
-                _subtract_rates(rates, gradient.by_name(self.stack), direction, rate)
+                found = gradient.by_name(self.stack)
+                rates = [*_slopes(rate, direction, found), *rates]
                 direction = {name: rate[name] * direction[name] for name in direction}
             if self.first_order:
                 continue
@@ -103,7 +110,7 @@ class Descent:
         parameters: dict[str, Tensor],
         gradient: Gradient,
         direction: dict[str, Tensor],
-        rate: Rate,
+        rate: Numbers,
         wants_rows: bool,
     ) -> Tensor | None:
         # Rates of single parameters are part of the direction.
@@ -121,15 +128,16 @@ class Descent:
         return None if change is None else -scale * change
 
 
-def _subtract_rates(
-    totals: dict[str, Tensor],
-    gradients: Mapping[str, Tensor],
-    arrived: Mapping[str, Tensor],
+def _slopes(
     rates: Mapping[str, Tensor],
-) -> None:
-    for name, rate in rates.items():
-        change = (arrived[name] * gradients[name]).sum_to_size(rate.shape)
-        totals[name] = totals[name] - change if name in totals else -change
+    arrived: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+) -> list[Tensor]:
+    """Derivatives for the rates of a step."""
+    return [
+        -(tensor * gradients[name]).sum_to_size(rates[name].shape)
+        for name, tensor in arrived.items()
+    ]
 
 
 class _Descend(torch.autograd.Function):
@@ -139,7 +147,7 @@ class _Descend(torch.autograd.Function):
     def forward(
         ctx: Any, descent: Descent, X: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        keep = not descent.first_order or isinstance(descent.rates, Mapping)
+        keep = not descent.first_order or bool(descent.learned())
         fast, kept = descent.run(X, tensors, keep)
         n_adapted, n_fixed = len(descent.adapted), len(descent.fixed)
         ctx.descent = descent
@@ -158,15 +166,14 @@ class _Descend(torch.autograd.Function):
         )
         totals = dict(zip(descent.adapted, rowwise, strict=True))
         fixed = dict(zip(descent.fixed, saved, strict=False))
-        rates: dict[str, Tensor] = {}
+        rates: list[Tensor] = []
         rows: Tensor | None = None
         if len(saved) > n_fixed:
             rates, rows = descent.pull_back(
                 fixed, saved[n_fixed:], totals, ctx.needs_input_grad[1]
             )
         found = [totals.get(name) for name in (*descent.adapted, *descent.fixed)]
-        learned = descent.rates if isinstance(descent.rates, Mapping) else ()
-        return None, rows, *found, *(rates.get(name) for name in learned)
+        return None, rows, *found, *rates
 
 
 def stack_sgd(
@@ -175,7 +182,7 @@ def stack_sgd(
     X: Tensor,
     initial: Mapping[str, Tensor],
     fixed: Mapping[str, Tensor],
-    rates: Rates,
+    rates: Numbers | Sequence[Numbers],
     n_steps: int,
     first_order: bool = False,
 ) -> dict[str, Tensor]:
@@ -195,7 +202,7 @@ def stack_sgd(
     initial, fixed : dict of str to Tensor of shape (n_tasks, *parameter)
         Parameters of the stack that are adapted and that are not.
     rates, n_steps, first_order
-        As in `sgd`.
+        As in `sgd`; numbers, fixed or learned, no rules.
 
     Returns
     -------
@@ -204,12 +211,42 @@ def stack_sgd(
     """
     while stack and not isinstance(stack[0], Affine):
         X, stack = stack[0](X, {}), stack[1:]
+    schedule = tuple(_numbers(rate_of_step(rates, i)) for i in range(n_steps))
     descent = Descent(
-        stack, objective, rates, n_steps, first_order, tuple(initial), tuple(fixed)
+        stack, objective, schedule, first_order, tuple(initial), tuple(fixed)
     )
     tensors = (*initial.values(), *fixed.values())
     if not torch.is_grad_enabled():
         return descent.run(X, tensors, keep=False)[0]
-    learned = tuple(rates.values()) if isinstance(rates, Mapping) else ()
-    found = _Descend.apply(descent, X, *tensors, *learned)
+    found = _Descend.apply(descent, X, *tensors, *descent.learned())
     return dict(zip(initial, found, strict=True))
+
+
+def _numbers(rate: Rate) -> Numbers:
+    assert not callable(rate)
+    return rate
+
+
+def descend(
+    loss: InnerLoss,
+    initial: Mapping[str, Tensor],
+    rates: Rates,
+    n_steps: int,
+    first_order: bool = False,
+    proximal: float = 0.0,
+) -> dict[str, Tensor]:
+    """The end of `path`, by `stack_sgd` where that can do it."""
+    steps = [rate_of_step(rates, step) for step in range(n_steps)]
+    is_plain = not (proximal or any(map(callable, steps)))
+    if isinstance(loss, StackLoss) and is_plain:
+        return stack_sgd(
+            loss.stack,
+            loss.objective,
+            loss.X,
+            initial,
+            loss.fixed,
+            [_numbers(rate) for rate in steps],
+            n_steps,
+            first_order,
+        )
+    return last(path(loss, initial, steps, n_steps, first_order, proximal))

@@ -41,8 +41,10 @@ class Episode(nn.Module):
     def forward(self, support: dict[str, Tensor], query: dict[str, Tensor]) -> Tensor:
         """Predictions of real query rows: ``(n_rows, n_classes)`` or ``(n_rows,)``."""
         batches = _to_batch(support), _to_batch(query)
-        if self.training and self.augment is not None:
-            batches = self.augment(*batches)
+        if self.training:
+            self.learner.begin_step()
+            if self.augment is not None:
+                batches = self.augment(*batches)
         output = self._finite(*batches)
         if batches[1].class_mask is not None:
             output = _lift_masked(output, batches[1].class_mask)

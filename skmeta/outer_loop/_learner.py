@@ -51,6 +51,9 @@ class Learner(nn.Module, ABC):
         """Query predictions for training; override to change the meta-gradient."""
         return self.predict(self.adapt(support), query)
 
+    def begin_step(self) -> None:
+        """Called before every step of training; for what changes in its course."""
+
     def embed(self, batch: TaskBatch) -> Tensor:
         """Features of real rows, zeros for padding: ``(n_tasks, n_rows, n_features)``.
 
