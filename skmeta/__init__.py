@@ -1,7 +1,12 @@
 """Meta-learning with the interface of scikit-learn."""
 
 from .adapted import AdaptedClassifier, AdaptedRegressor, freeze
-from .closed_form import RidgeHeadClassifier, RidgeHeadRegressor
+from .closed_form import (
+    DeepKernelClassifier,
+    DeepKernelRegressor,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+)
 from .exceptions import (
     DivergenceError,
     DivergenceWarning,
@@ -23,6 +28,8 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "DeepKernelClassifier",
+    "DeepKernelRegressor",
     "DivergenceError",
     "DivergenceWarning",
     "HierarchicalClassifier",

@@ -18,8 +18,8 @@ def ask(estimator, X_pool, n, *, groups=None):
     """Choose the rows of a task whose labels would tell the most.
 
     Where the state of a task is a Gaussian posterior (`HierarchicalRegressor`,
-    `HierarchicalClassifier`, `RidgeHeadRegressor`, `RidgeHeadClassifier` and conformal
-    wrappers of these), each next row is the one whose label reduces the variance of the
+    `HierarchicalClassifier`, `RidgeHeadRegressor`, `RidgeHeadClassifier`,
+    `DeepKernelRegressor`, `DeepKernelClassifier` and conformal wrappers of these), each next row is the one whose label reduces the variance of the
     predictions for the whole pool the most [1]_. For a Gaussian model that does not
     depend on labels, so all rows are chosen at once; for classes it takes the
     probabilities of now. Every other learner has no such variance: the rows are then
