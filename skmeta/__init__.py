@@ -21,6 +21,7 @@ from .gradient import (
 )
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
 from .metric import ProtoNetClassifier
+from .neural_process import AttentiveNPRegressor, CNPRegressor, ConvCNPRegressor
 from .tasks import PerTask, Task
 
 __version__ = "0.1.0.dev0"
@@ -28,6 +29,9 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "AttentiveNPRegressor",
+    "CNPRegressor",
+    "ConvCNPRegressor",
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "DivergenceError",
