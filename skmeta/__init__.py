@@ -1,7 +1,12 @@
 """Meta-learning with the interface of scikit-learn."""
 
 from .adapted import AdaptedClassifier, AdaptedRegressor, freeze
-from .closed_form import RidgeHeadClassifier, RidgeHeadRegressor
+from .closed_form import (
+    DeepKernelClassifier,
+    DeepKernelRegressor,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
+)
 from .exceptions import (
     DivergenceError,
     DivergenceWarning,
@@ -20,6 +25,7 @@ from .gradient import (
 )
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
 from .metric import DualProtoNetClassifier, ProtoNetClassifier
+from .neural_process import AttentiveNPRegressor, CNPRegressor, ConvCNPRegressor
 from .tasks import PerTask, Task
 
 __version__ = "0.1.0.dev0"
@@ -27,8 +33,13 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "AttentiveNPRegressor",
     "CAVIAClassifier",
     "CAVIARegressor",
+    "CNPRegressor",
+    "ConvCNPRegressor",
+    "DeepKernelClassifier",
+    "DeepKernelRegressor",
     "DivergenceError",
     "DivergenceWarning",
     "DualProtoNetClassifier",

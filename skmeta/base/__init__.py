@@ -1,6 +1,7 @@
 """The public contract: verbs, task states, and what classifiers and regressors add."""
 
 from ._base import MetaEstimator
+from ._density import DensityRegressorMixin
 from ._mixins import (
     MetaClassifierMixin,
     MetaRegressorMixin,
@@ -11,6 +12,7 @@ from ._states import Block, TaskStates
 
 __all__ = [
     "Block",
+    "DensityRegressorMixin",
     "MetaClassifierMixin",
     "MetaEstimator",
     "MetaRegressorMixin",

@@ -146,7 +146,8 @@ class NeuralMetaEstimator(MetaEstimator):
 
     def _train(self, dataset, resume):
         if not resume:
-            self.net_ = self._make_net(dataset)
+            sample = self._as_input(torch.from_numpy(dataset.sampler.table.X[:2]))
+            self.net_ = self._make_net(sample)
         else:
             recipe = self.net_.module  # holds this estimator, which is not to be copied
             self.net_ = copy.deepcopy(self.net_, {id(recipe): recipe})
@@ -171,20 +172,31 @@ class NeuralMetaEstimator(MetaEstimator):
     def _calibrate(self, learner, dataset):
         """Estimate what the outer loss leaves undetermined."""
 
-    def _make_net(self, dataset):
-        criterion = nn.CrossEntropyLoss if self._is_classifier else nn.MSELoss
-        table = dataset.sampler.table
-        default = self._default_backbone(table.X.shape[1:])
-        net = as_net(self.estimator, default, criterion)
+    def _make_net(self, sample, device=None):
+        """The user's net around an episode, for rows like those of `sample`."""
+        backbone = self._default_backbone(sample.shape[1:])
+        net = as_net(self.estimator, backbone, self._criterion)
+        if device is not None:
+            net.set_params(device=device)
         check_device(net.device)
         factory = EpisodeFactory(
             net.module,
             self._build_learner,
-            self._as_input(torch.from_numpy(table.X[:2])),
-            self.augment,
+            sample,
+            self._episode_augment,
             self.chunk_size,
         )
         return episodic(net, factory, self._n_episode_classes)
+
+    @property
+    def _criterion(self):
+        """Outer loss where the user's net brings none."""
+        return nn.CrossEntropyLoss if self._is_classifier else nn.MSELoss
+
+    @property
+    def _episode_augment(self):
+        """What is done to an episode before each training step."""
+        return self.augment
 
     def _frozen_learner(self, learner):
         """A copy for adapting and predicting: float64 on the CPU, as it is elsewhere.
@@ -362,22 +374,11 @@ class NeuralMetaEstimator(MetaEstimator):
         """The module from its recipe, then its weights; on the CPU without a GPU."""
         origin = copy.copy(self)
         vars(origin).update(self._fit_params)
-        criterion = nn.CrossEntropyLoss if self._is_classifier else nn.MSELoss
-        sample = saved["sample"]
-        default = self._default_backbone(sample.shape[1:])
-        net = as_net(origin.estimator, default, criterion)
-        if not torch.cuda.is_available() and str(net.device).startswith("cuda"):
-            net.set_params(device="cpu")
-        factory = EpisodeFactory(
-            net.module,
-            origin._build_learner,
-            as_tensor(sample),
-            origin.augment,
-            origin.chunk_size,
-        )
+        wanted = getattr(origin.estimator, "device", "cpu")
+        lost = str(wanted).startswith("cuda") and not torch.cuda.is_available()
+        net = origin._make_net(as_tensor(saved["sample"]), "cpu" if lost else None)
         with seeded(0, net.device):
-            n_classes = origin._n_episode_classes
-            self.net_ = episodic(net, factory, n_classes).initialize()
+            self.net_ = net.initialize()
         weights = {k: torch.from_numpy(v.copy()) for k, v in saved["weights"].items()}
         self.net_.module_.load_state_dict(weights)
         self.net_.history_ = type(self.net_.history)(saved["history"])

@@ -194,15 +194,21 @@ class _FewSteps:
     def fit(self, X, y, groups):
         """Train the copy; what diverges is part of the answer."""
         meta = self.meta
-        make_net = meta._make_net
-        # The net is the user's, whatever form it came in, but for its schedule.
-        meta._make_net = lambda dataset: self._schedule(make_net(dataset), dataset)
+        make_net, train = meta._make_net, meta._train
+
+        def few_steps(dataset, resume):
+            # The net is the user's, whatever form it came in, but for its schedule.
+            meta._make_net = lambda sample: self._schedule(make_net(sample), dataset)
+            train(dataset, resume)
+
+        meta._train = few_steps
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DivergenceWarning)
                 return meta.fit(X, y, groups=groups)
         finally:
-            del meta._make_net
+            vars(meta).pop("_make_net", None)
+            del meta._train
 
     def _schedule(self, net, dataset):
         dataset.n_episodes = self.n_steps * net.batch_size

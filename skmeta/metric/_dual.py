@@ -210,7 +210,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
             return start
         rest = EpisodeDataset(dataset.sampler, self.n_episodes)
         rest.units = units[n_held_out:]
-        net = self._make_net(rest)
+        net = self._make_net(torch.from_numpy(rest.sampler.table.X[:2]))
         with seeded(self._seed + 1, net.device):
             net.initialize()
             net.partial_fit(rest, y=None)

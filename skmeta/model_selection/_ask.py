@@ -18,14 +18,15 @@ def ask(estimator, X_pool, n, *, groups=None):
     """Choose the rows of a task whose labels would tell the most.
 
     Where the state of a task is a Gaussian posterior (`HierarchicalRegressor`,
-    `HierarchicalClassifier`, `RidgeHeadRegressor`, `RidgeHeadClassifier` and conformal
-    wrappers of these), each next row is the one whose label reduces the variance of the
-    predictions for the whole pool the most [1]_. For a Gaussian model that does not
-    depend on labels, so all rows are chosen at once; for classes it takes the
-    probabilities of now. Every other learner has no such variance: the rows are then
-    spread out over the pool, each next one being the farthest from those that are
-    labelled (k-center greedy [2]_), in the features of the meta-trained backbone where
-    there is one, else in the standardised features of the pool.
+    `HierarchicalClassifier`, `RidgeHeadRegressor`, `RidgeHeadClassifier`,
+    `DeepKernelRegressor`, `DeepKernelClassifier` and conformal wrappers of these), each
+    next row is the one whose label reduces the variance of the predictions for the
+    whole pool the most [1]_. For a Gaussian model that does not depend on labels, so
+    all rows are chosen at once; for classes it takes the probabilities of now. Every
+    other learner has no such variance: the rows are then spread out over the pool, each
+    next one being the farthest from those that are labelled (k-center greedy [2]_), in
+    the features of the meta-trained backbone where there is one, else in the
+    standardised features of the pool.
 
     Rows that the task was adapted to already are accounted for. Variance is what the
     model believes: where it is wrong, as a straight line through a bent curve, many

@@ -1,15 +1,18 @@
 """The outer loop: one Torch module that skorch trains, whatever the algorithm."""
 
+from ._density import DensityLearner, GaussianLikelihood
 from ._episode import Episode, EpisodeFactory, row_dtype, warn_diverged
 from ._learner import Learner, TaskState, one_hot
 from ._loader import EpisodeDataset, EpisodeLoader
 from ._training import as_net, episodic, seeded
 
 __all__ = [
+    "DensityLearner",
     "Episode",
     "EpisodeDataset",
     "EpisodeFactory",
     "EpisodeLoader",
+    "GaussianLikelihood",
     "Learner",
     "TaskState",
     "as_net",

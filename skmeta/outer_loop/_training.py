@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from skorch.dataset import ValidSplit
 from torch import nn
 
+from ._density import GaussianLikelihood
 from ._loader import EpisodeLoader
 
 
@@ -24,7 +25,8 @@ def as_net(estimator, default, criterion) -> NeuralNet:
     default : (type of nn.Module, dict)
         Backbone and its parameters where `estimator` is None.
     criterion : type of nn.Module
-        Outer loss where `estimator` is no net.
+        Outer loss where `estimator` is no net. `GaussianLikelihood` also takes the
+        place of a net's squared error, which would leave the deviation undetermined.
 
     Returns
     -------
@@ -32,7 +34,10 @@ def as_net(estimator, default, criterion) -> NeuralNet:
         Not yet initialised; its module is the user's backbone.
     """
     if isinstance(estimator, NeuralNet):
-        return clone(estimator)
+        net = clone(estimator)
+        if criterion is GaussianLikelihood and net.criterion is nn.MSELoss:
+            net.set_params(criterion=criterion)
+        return net
     module, params = default if estimator is None else (estimator, {})
     is_module = isinstance(module, nn.Module) or (
         isinstance(module, type) and issubclass(module, nn.Module)

@@ -64,3 +64,16 @@ class TaskBatch:
             mask=pick(self.mask),
             class_mask=pick(self.class_mask),
         )
+
+    def append(self, other: TaskBatch) -> TaskBatch:
+        """Rows of this batch, then those of `other`, of each task."""
+        assert self.y is not None and other.y is not None
+        mask = None
+        if self.mask is not None or other.mask is not None:
+            mask = torch.cat([self.weights > 0, other.weights > 0], dim=1)
+        return replace(
+            self,
+            X=torch.cat([self.X, other.X], dim=1),
+            y=torch.cat([self.y, other.y], dim=1),
+            mask=mask,
+        )
