@@ -23,7 +23,17 @@ def pytest_configure():
     threadpool_limits(1)
 
 
+#: They share their machinery with MAML and take seconds where it takes a tenth.
+SLOW_ESTIMATORS = ("ImplicitMAML",)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if "test_common.py" in item.nodeid and any(
+            name in item.nodeid for name in SLOW_ESTIMATORS
+        ):
+            item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device")

@@ -37,6 +37,9 @@ class CAVIAClassifier(
     few numbers, and a state is as small as they are, so that those of a large fleet
     are kept rather than computed anew.
 
+    Where labels are per task, the head are the class means of features under a context
+    of zero, and the steps move the features away from there.
+
     Parameters
     ----------
     estimator : None, nn.Module (class or instance) or skorch NeuralNet, default=None
