@@ -214,7 +214,7 @@ def test_dual_logits_are_the_weighted_sum():
     raw = Centred(3).double()
     raw.learn(rows.flatten(0, 1))
     raw.double()
-    learner = DualProtoNet(MLP((4,)), 4, raw, 3)
+    learner = DualProtoNet(MLP((4,)), 4, raw)
     learner.backbone(torch.zeros(1, 3))
     learner = learner.double().eval()
     learner.mixture.copy_(torch.tensor([0.3, -0.2, 1.0, 0.4]))
@@ -254,6 +254,19 @@ def test_dual_learns_to_trust_the_space_that_holds():
         meta.fit(*pool(np.arange(20), informative))
         weights.append(meta.learner_.mixture[2].item())
     assert weights[1] > weights[0] + 0.5
+
+
+def test_dual_learns_from_tasks_with_fewer_classes_than_ways():
+    """Classes that a task lacks tell nothing, and must not stop the learning."""
+    rng = np.random.default_rng(0)
+    tasks = []
+    for t in range(20):
+        y = np.repeat(np.arange(2 + t % 2), 10)
+        centers = 3 * rng.normal(size=(3, 5))
+        tasks.append((centers[y] + rng.normal(size=(len(y), 5)), y))
+    meta = tiny(DualProtoNetClassifier, n_ways=3, label_space="per_task").fit(tasks)
+    start = torch.tensor([0.0, 0.0, 2.3, 0.0]).double()
+    assert (meta.learner_.mixture != start.float()).all()
 
 
 def test_dual_reads_text():

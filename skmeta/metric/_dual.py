@@ -18,7 +18,7 @@ _HELD_OUT = 0.3
 #: Episodes to learn them from: meta-batches of 16, and a key apart from training.
 _N_BATCHES, _KEY = 20, 2**42
 #: Standard deviation of a normal prior of the (logarithmic) weights around their
-#: start, in nats per episode: what few held-out episodes cannot tell stays there.
+#: start: what few held-out episodes cannot tell stays there.
 _PRIOR_STD = 2.0
 
 
@@ -152,40 +152,20 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         self.random_state = random_state
 
     def _build_learner(self, backbone, n_features):
-        if self._raw_kind == "tokens":
-            raw = TfIdf(self._n_inputs)
-            n_raw = len(raw.weight)
+        no_ids = torch.empty(0, dtype=torch.int64)
+        embeds = row_dtype(no_ids, backbone.modules()) is None
+        # Integers are token ids only to a backbone that embeds them.
+        if embeds and self._n_ids is not None:
+            raw = TfIdf(self._n_ids)
         else:
-            raw, n_raw = Centred(self._n_inputs), self._n_inputs
-        return DualProtoNet(backbone, n_features, raw, n_raw, self._n_shared_classes)
+            raw = Centred(int(np.prod(self._feature_shape)))
+        return DualProtoNet(backbone, n_features, raw, self._n_shared_classes)
 
     def _train(self, dataset, resume):
         X = dataset.sampler.table.X
         if not resume:
-            # Token ids stay integers only where a backbone embeds them.
-            embeds = X.dtype.kind in "iu" and self._embeds()
-            self._raw_kind = "tokens" if embeds else "numbers"
-            self._n_inputs = int(X.max()) + 1 if embeds else int(np.prod(X.shape[1:]))
+            self._n_ids = int(X.max()) + 1 if X.dtype.kind in "iu" else None
         super()._train(dataset, resume)
-
-    def _embeds(self):
-        """Whether the backbone has an embedding, which takes ids."""
-        modules = [self.estimator]
-        if hasattr(self.estimator, "module"):
-            modules = [self.estimator.module]
-        module = modules[0]
-        if isinstance(module, type):
-            params = {
-                name.removeprefix("module__"): value
-                for name, value in vars(self.estimator).items()
-                if name.startswith("module__")
-            }
-            with seeded(0):
-                module = module(**params)
-        if not isinstance(module, nn.Module):
-            return False
-        empty = torch.empty(0, dtype=torch.int64)
-        return row_dtype(empty, module.modules()) is None
 
     def _calibrate(self, learner, dataset):
         table = dataset.sampler.table
@@ -223,8 +203,12 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         def loss(mixture):
             total = (mixture - start).square().sum() / (2 * _PRIOR_STD**2)
             for learned, raw, log_shots, targets in episodes:
-                logits = first.mix(learned, raw, log_shots, mixture)
-                logits = logits.masked_fill(learned == -torch.inf, -1e4)
+                missing = learned == -torch.inf
+                # Not what is masked, or the gradient of the weights would be NaN.
+                logits = first.mix(
+                    learned.masked_fill(missing, 0), raw, log_shots, mixture
+                )
+                logits = logits.masked_fill(missing, -torch.inf)
                 total = (
                     total
                     + nn.functional.cross_entropy(
@@ -258,7 +242,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
                 yield tuple(part[finite] for part in parts)
 
     def _cells(self, table):
-        return max(super()._cells(table), self._n_inputs + 1024)
+        return max(super()._cells(table), self.learner_.raw.width)
 
 
 def _minimise(loss, start):

@@ -28,11 +28,12 @@ class TfIdf(nn.Module):
     def __init__(self, n_known: int):
         super().__init__()
         self.n_known = n_known
-        self.register_buffer("weight", torch.ones(n_known + _N_NEW))
+        self.width = n_known + _N_NEW
+        self.register_buffer("weight", torch.ones(self.width))
 
     def learn(self, X: Tensor) -> None:
         """Inverse document frequencies, smoothed as scikit-learn's are."""
-        within = torch.zeros(len(self.weight))
+        within = torch.zeros(self.width)
         for part in X.split(1024):
             within += (self._counts(part) > 0).sum(dim=0)
         self.weight = ((1 + len(X)) / (1 + within)).log() + 1
@@ -48,7 +49,7 @@ class TfIdf(nn.Module):
         ids = X.long()
         new = self.n_known + (ids - self.n_known).remainder(_N_NEW)
         ids = torch.where(ids < self.n_known, ids, new)
-        counts = torch.zeros(len(X), len(self.weight), device=X.device)
+        counts = torch.zeros(len(X), self.width, device=X.device)
         return counts.scatter_add(1, ids, torch.ones_like(ids, dtype=counts.dtype))
 
 
@@ -66,6 +67,7 @@ class Centred(nn.Module):
 
     def __init__(self, n_inputs: int):
         super().__init__()
+        self.width = n_inputs
         self.register_buffer("mean", torch.zeros(n_inputs))
         self.register_buffer("scale", torch.ones(n_inputs))
 
@@ -91,8 +93,8 @@ class DualProtoNet(ProtoNet):
         Embeds rows.
     n_features : int
         Width of the embedding.
-    raw : nn.Module
-        Maps rows ``(n, *features)`` to unit vectors ``(n, n_raw)`` without training.
+    raw : TfIdf or Centred
+        Maps rows ``(n, *features)`` to unit vectors ``(n, raw.width)`` untrained.
     n_classes : int, default=None
         Size of a label space that all tasks share, see `ProtoNet`.
     """
@@ -104,8 +106,7 @@ class DualProtoNet(ProtoNet):
         self,
         backbone: nn.Module,
         n_features: int,
-        raw: nn.Module,
-        n_raw: int,
+        raw: TfIdf | Centred,
         n_classes: int | None = None,
     ):
         super().__init__(backbone, n_features, n_classes)
@@ -114,7 +115,7 @@ class DualProtoNet(ProtoNet):
         # the number of shots adds to them; the outer loop does not train them.
         self.register_buffer("mixture", torch.tensor([0.0, 0.0, 2.3, 0.0]))
         if n_classes is not None:
-            self.register_buffer("raw_prior", torch.zeros(n_classes, n_raw))
+            self.register_buffer("raw_prior", torch.zeros(n_classes, raw.width))
 
     def episode(self, support: TaskBatch, query: TaskBatch) -> Tensor:
         """Query logits of the embedding alone: it is not to lean on the other space."""
