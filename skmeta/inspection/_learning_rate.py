@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..base import NeuralMetaEstimator
 from ..exceptions import DivergenceWarning
+from ..outer_loop import as_net
 from ._plotting import axes, check_matplotlib, line_style
 
 _LINE = "skmeta-learning-rate"
@@ -129,7 +130,13 @@ class LearningRateDisplay:
             )
         if n_steps < 10:
             raise ValueError(f"n_steps must be at least 10; got {n_steps!r}.")
-        meta = _FewSteps(clone(estimator), low, high, n_steps).fit(X, y, groups)
+        meta = clone(estimator)
+        net = _ramp(_net_of(meta, X, y, groups), low, high, n_steps)
+        meta.set_params(estimator=net, n_episodes=n_steps * net.batch_size)
+        with warnings.catch_warnings():
+            # What diverges is part of the answer.
+            warnings.simplefilter("ignore", DivergenceWarning)
+            meta.fit(X, y, groups=groups)
         losses = np.full(n_steps, np.nan)
         seen = meta.history_[-1, "batches", :, "train_loss"]
         losses[: len(seen)] = seen
@@ -182,45 +189,23 @@ class LearningRateDisplay:
         return self
 
 
-class _FewSteps:
-    """One epoch of a meta-learner whose learning rate grows with every step."""
+def _net_of(meta, X, y, groups):
+    """The user's net, whatever form it came in, and even if it is to be made."""
+    rows = meta._read(X, y, groups, reset=True).X
+    return as_net(
+        meta.estimator, meta._default_backbone(rows.shape[1:]), meta._criterion
+    )
 
-    def __init__(self, meta, low, high, n_steps):
-        self.meta = meta
-        self.low = low
-        self.growth = (high / low) ** (1 / (n_steps - 1))
-        self.n_steps = n_steps
 
-    def fit(self, X, y, groups):
-        """Train the copy; what diverges is part of the answer."""
-        meta = self.meta
-        make_net, train = meta._make_net, meta._train
-
-        def few_steps(dataset, resume):
-            # The net is the user's, whatever form it came in, but for its schedule.
-            meta._make_net = lambda sample: self._schedule(make_net(sample), dataset)
-            train(dataset, resume)
-
-        meta._train = few_steps
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DivergenceWarning)
-                return meta.fit(X, y, groups=groups)
-        finally:
-            vars(meta).pop("_make_net", None)
-            del meta._train
-
-    def _schedule(self, net, dataset):
-        dataset.n_episodes = self.n_steps * net.batch_size
-        ramp = LRScheduler(
-            LambdaLR, lr_lambda=lambda step: self.growth**step, step_every="batch"
-        )
-        return net.set_params(
-            lr=self.low,
-            max_epochs=1,
-            train_split=None,
-            callbacks=[("learning_rate_range", ramp)],
-        )
+def _ramp(net, low, high, n_steps):
+    """One epoch whose learning rate grows with every step."""
+    growth = (high / low) ** (1 / (n_steps - 1))
+    schedule = LRScheduler(
+        LambdaLR, lr_lambda=lambda step: growth**step, step_every="batch"
+    )
+    return net.set_params(
+        lr=low, max_epochs=1, train_split=None, callbacks=[("ramp", schedule)]
+    )
 
 
 def _running_mean(losses):
