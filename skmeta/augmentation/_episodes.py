@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch.distributions import Beta
 
 from ..tasks._batch import TaskBatch
 from ._base import Augmentation, each, with_rows
@@ -40,22 +41,21 @@ class Mixup(Augmentation):
         """Mix the rows of one side of an episode."""
         X, y = batch.X, batch.y
         assert y is not None
-        may = _real(batch).unsqueeze(1).expand(-1, X.shape[1], -1)
+        real = batch.weights > 0
+        may = real.unsqueeze(1).expand(-1, X.shape[1], -1)
         if batch.n_classes is not None:
             may = may & (y.unsqueeze(1) == y.unsqueeze(2))
         # Rows of padding have no partner; any will do, for they are blanked again.
         weight = may.float().flatten(0, 1)
         weight[weight.sum(dim=1) == 0] = 1.0
         other = torch.multinomial(weight, 1).view(X.shape[:2])
-        # Beta of two equal parameters, by two gamma draws on the device of the rows.
-        gamma = torch._standard_gamma(torch.full((2, *X.shape[:2]), self.alpha))
-        share = (gamma[0] / gamma.sum(0).clamp(min=1e-30)).to(X)
+        share = Beta(self.alpha, self.alpha).sample(X.shape[:2]).to(X)
         share = torch.minimum(share, 1 - share)
         partner = X.take_along_dim(each(other, X), dim=1)
         mixed = with_rows(batch, torch.lerp(X, partner, each(share, X)))
         if batch.n_classes is None:
             target = torch.lerp(y, y.gather(1, other), share.to(y))
-            mixed = replace(mixed, y=target * _real(batch))
+            mixed = replace(mixed, y=target * real)
         return mixed
 
 
@@ -80,7 +80,7 @@ class Resample(Augmentation):
         if batch.n_classes is None:
             raise ValueError("Resample is for classification.")
         assert batch.y is not None
-        real = _real(batch)
+        real = batch.weights > 0
         member = torch.nn.functional.one_hot(batch.y, batch.n_classes) * real[..., None]
         frequency = member.sum(dim=1).gather(1, batch.y)
         weight = real / frequency.clamp(min=1)
@@ -93,9 +93,3 @@ class Resample(Augmentation):
         )
         X = batch.X.take_along_dim(each(drawn, batch.X), dim=1)
         return replace(with_rows(batch, X), y=batch.y.gather(1, drawn) * real)
-
-
-def _real(batch: TaskBatch) -> torch.Tensor:
-    if batch.mask is not None:
-        return batch.mask
-    return torch.ones(batch.X.shape[:2], dtype=torch.bool, device=batch.X.device)

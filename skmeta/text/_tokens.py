@@ -16,7 +16,18 @@ PADDING, UNKNOWN = 0, 1
 N_SPECIAL = 2
 
 
-class TokenSequences(TransformerMixin, BaseEstimator):
+class DocumentTransformer(TransformerMixin, BaseEstimator):
+    """A transformer whose input is documents, not a table."""
+
+    def __sklearn_tags__(self):
+        """Documents are what is taken."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class TokenSequences(DocumentTransformer):
     r"""Documents to rows of token ids: 0 is padding, 1 a token that `fit` has not seen.
 
     The vocabulary is learned by `fit`, in the order of frequency. Backbones for text
@@ -194,10 +205,3 @@ class TokenSequences(TransformerMixin, BaseEstimator):
         if not documents:
             raise ValueError("At least one document is needed; got none.")
         return [analyse(document) for document in documents]
-
-    def __sklearn_tags__(self):
-        """Documents, not a table."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        return tags

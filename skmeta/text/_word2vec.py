@@ -6,15 +6,15 @@ from numbers import Integral
 from zlib import crc32
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.base import _fit_context, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from ._tokens import UNKNOWN, TokenSequences
+from ._tokens import UNKNOWN, DocumentTransformer, TokenSequences
 
 
-class Word2VecEmbedding(TransformerMixin, BaseEstimator):
+class Word2VecEmbedding(DocumentTransformer):
     """Documents to series of word vectors, learned by Word2Vec [1]_ or given.
 
     Two ways to use it. As a step of a pipeline, its rows go to any backbone for series
@@ -163,13 +163,6 @@ class Word2VecEmbedding(TransformerMixin, BaseEstimator):
             hashfxn=_stable_hash,
         )
         return model.wv
-
-    def __sklearn_tags__(self):
-        """Documents, not a table."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        return tags
 
 
 def _stable_hash(text):
