@@ -20,6 +20,7 @@ import time
 
 import numpy as np
 import torch
+from _few_shot import adapted_accuracy, pool_sampler, stacked_episodes
 from _ledger import record, shared_data
 from sklearn.feature_extraction.text import TfidfVectorizer
 from skorch import NeuralNet
@@ -30,8 +31,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from skmeta import DualProtoNetClassifier, MAMLClassifier, ProtoNetClassifier
 from skmeta.augmentation import TokenDropout
 from skmeta.modules import BagOfEmbeddings, TextCNN, TextRNN
-from skmeta.tasks._sampler import EpisodeSampler
-from skmeta.tasks._table import table_from_codes
 from skmeta.text import TokenSequences, Word2VecEmbedding
 
 SETTINGS = {"5w1s": (5, 1), "5w5s": (5, 5), "10w1s": (10, 1), "10w5s": (10, 5)}
@@ -104,32 +103,10 @@ def methods(vectors, n_steps):
     }
 
 
-def episodes(X, y, n_ways, n_shots, seed=2026):
+def episodes(X, y, n_ways, n_shots):
     """Support and query of every episode, the same for everything compared."""
-    table = table_from_codes(X, y, np.zeros(len(y), dtype=int), [None])
-    sampler = EpisodeSampler(
-        table, None, True, n_ways, n_shots, N_QUERIES, "random", True, seed, None
-    )
-    support, query = sampler.sample(0, sampler.units, N_EPISODES)
-    return tuple(part.numpy() for part in (support.X, support.y, query.X, query.y))
-
-
-def adapted_accuracy(meta, Xs, ys, Xq, yq):
-    """Accuracy of each episode, a hundred of them adapted in one call."""
-    scores = []
-    for i in range(0, len(Xs), 100):
-        part = slice(i, i + 100)
-        n = len(Xs[part])
-        ids = np.array([f"episode {j}" for j in range(n)])
-        rows = (-1, *Xs.shape[2:])
-        meta.adapt(
-            Xs[part].reshape(rows),
-            ys[part].ravel(),
-            groups=np.repeat(ids, ys.shape[1]),
-        )
-        found = meta.predict(Xq[part].reshape(rows), groups=np.repeat(ids, yq.shape[1]))
-        scores.append((found.reshape(yq[part].shape) == yq[part]).mean(axis=1))
-    return np.concatenate(scores)
+    sampler = pool_sampler(X, y, n_ways, n_shots, N_QUERIES, seed=2026)
+    return stacked_episodes(sampler, N_EPISODES)
 
 
 def centroid_accuracy(Xs, ys, Xq, yq):
@@ -171,12 +148,14 @@ def run_fold(rows, fitted_on, judged_on, n_steps, names):
     for setting, (n_ways, n_shots) in SETTINGS.items():
         drawn = episodes(X_new, y_new, n_ways, n_shots)
         for name, meta in fitted.items():
-            scores[name, setting] = adapted_accuracy(meta, *drawn)
+            scores[name, setting] = adapted_accuracy(meta, *drawn, at_a_time=100)
             if isinstance(meta, DualProtoNetClassifier):
                 for part, other in (("TextCNN ProtoNet", 2), ("words alone", 0)):
                     learned = meta.learner_.mixture.clone()
                     meta.learner_.mixture[other] = -30.0
-                    scores[part, setting] = adapted_accuracy(meta, *drawn)
+                    scores[part, setting] = adapted_accuracy(
+                        meta, *drawn, at_a_time=100
+                    )
                     meta.learner_.mixture.copy_(learned)
         drawn = episodes(terms, y_new, n_ways, n_shots)
         scores["TF-IDF centroid", setting] = centroid_accuracy(*drawn)

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import torch
+from _few_shot import adapted_accuracy, pool_sampler, stacked_episodes
 from _ledger import record, shared_data
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -23,8 +24,6 @@ from torch import nn
 from skmeta import ProtoNetClassifier, RidgeHeadClassifier
 from skmeta.augmentation import ClassRotation, Compose, RandomCrop
 from skmeta.modules import MLP, Conv4
-from skmeta.tasks._sampler import EpisodeSampler
-from skmeta.tasks._table import table_from_codes
 
 SEEDS = [0, 1, 2]
 VIEWS = ("margin", "shape", "texture", "images")
@@ -69,28 +68,8 @@ def learner(kind, view, seed):
     )
 
 
-def episodes(X, y, n_ways, n_shots, seed):
-    """Support and query of all episodes, stacked."""
-    table = table_from_codes(X, y, np.zeros(len(y), dtype=int), [None])
-    sampler = EpisodeSampler(
-        table, None, True, n_ways, n_shots, N_QUERIES, "random", True, seed, None
-    )
-    support, query = sampler.sample(0, sampler.units, N_EPISODES)
-    return tuple(part.numpy() for part in (support.X, support.y, query.X, query.y))
-
-
-def adapted_accuracy(meta, Xs, ys, Xq, yq):
-    """Accuracy of each episode; all of them are adapted in one call."""
-    ids = np.array([f"episode {i}" for i in range(len(Xs))])
-    rows = (-1, *Xs.shape[2:])
-    groups = np.repeat(ids, ys.shape[1])
-    meta.adapt(Xs.reshape(rows), ys.ravel(), groups=groups)
-    found = meta.predict(Xq.reshape(rows), groups=np.repeat(ids, yq.shape[1]))
-    return (found.reshape(yq.shape) == yq).mean(axis=1)
-
-
 def centroid_accuracy(Xs, ys, Xq, yq):
-    """The same of the nearest class mean in the rows as they are."""
+    """Accuracy of each episode of the nearest class mean in the rows as they are."""
     Xs, Xq = (torch.from_numpy(X).flatten(2) for X in (Xs, Xq))
     members = nn.functional.one_hot(torch.from_numpy(ys)).float().mT
     means = members @ Xs / members.sum(dim=2, keepdim=True)
@@ -99,7 +78,7 @@ def centroid_accuracy(Xs, ys, Xq, yq):
 
 
 def logistic_accuracy(Xs, ys, Xq, yq):
-    """The same of logistic regression, fitted to each support alone."""
+    """The same of logistic regression fitted to each support alone."""
     model = LogisticRegression(max_iter=500)
     flat = [X.reshape(*X.shape[:2], -1) for X in (Xs, Xq)]
     pairs = zip(flat[0], ys, flat[1], yq, strict=True)
@@ -115,7 +94,8 @@ def measure(view, seed):
         fitted[kind.__name__] = learner(kind, view, seed).fit(X, y)
         seconds[kind.__name__] = time.process_time() - start
     for setting, (n_ways, n_shots) in SETTINGS.items():
-        drawn = episodes(X_new, y_new, n_ways, n_shots, seed)
+        sampler = pool_sampler(X_new, y_new, n_ways, n_shots, N_QUERIES, seed)
+        drawn = stacked_episodes(sampler, N_EPISODES)
         for name, meta in fitted.items():
             scores[name, setting] = adapted_accuracy(meta, *drawn)
         scores["nearest class mean", setting] = centroid_accuracy(*drawn)

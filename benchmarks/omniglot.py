@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _few_shot import adapted_accuracy, pool_sampler
 from _ledger import record, shared_data
 from sklearn.neighbors import NearestCentroid
 from skorch import NeuralNet
@@ -32,8 +33,6 @@ from torch.optim.lr_scheduler import StepLR
 
 from skmeta import MAMLClassifier, ProtoNetClassifier, freeze
 from skmeta.modules import Conv4
-from skmeta.tasks._sampler import EpisodeSampler
-from skmeta.tasks._table import table_from_codes
 
 SETTINGS = {"5w1s": (5, 1), "5w5s": (5, 5), "20w1s": (20, 1), "20w5s": (20, 5)}
 PUBLISHED = {
@@ -182,10 +181,7 @@ def embed(meta, X):
 
 def episodes(X, y, n_ways, n_shots, n_episodes, seed=2026):
     """Support and query of every episode, the same for everything compared."""
-    table = table_from_codes(X, y, np.zeros(len(y), dtype=int), [None])
-    sampler = EpisodeSampler(
-        table, None, True, n_ways, n_shots, N_QUERIES, "random", True, seed, None
-    )
+    sampler = pool_sampler(X, y, n_ways, n_shots, N_QUERIES, seed)
     for step in range(n_episodes):
         support, query = sampler.sample(step, sampler.units, 1)
         yield support.X[0], support.y[0], query.X[0], query.y[0]
@@ -210,19 +206,6 @@ def check_rule(meta, X, y):
         few.fit(Xs.numpy(), ys.numpy())
         rule = NearestCentroid().fit(Fs.numpy(), fs.numpy())
         assert few.score(Xq.numpy(), yq.numpy()) == rule.score(Fq.numpy(), fq.numpy())
-
-
-def adapted_accuracy(meta, X, y, n_ways, n_shots):
-    """Accuracy of each episode; all of them are adapted in one call."""
-    drawn = episodes(X, y, n_ways, n_shots, N_EPISODES_MAML)
-    parts = zip(*drawn, strict=True)
-    Xs, ys, Xq, yq = (torch.stack(part).numpy() for part in parts)
-    ids = [f"episode {i}" for i in range(N_EPISODES_MAML)]
-    rows = (-1, *X.shape[1:])
-    groups = np.repeat(ids, ys.shape[1])
-    meta.adapt(Xs.reshape(rows), ys.ravel(), groups=groups)
-    found = meta.predict(Xq.reshape(rows), groups=np.repeat(ids, yq.shape[1]))
-    return (found.reshape(yq.shape) == yq).mean(axis=1)
 
 
 def pixel_accuracy(X, y, n_ways, n_shots):
@@ -271,7 +254,9 @@ def run_maml(args):
     rows = {}
     for name, published in PUBLISHED[args.recipe].items():
         n_ways, n_shots = SETTINGS[name]
-        ours = adapted_accuracy(meta, X, y, n_ways, n_shots)
+        drawn = episodes(X, y, n_ways, n_shots, N_EPISODES_MAML)
+        parts = (torch.stack(part).numpy() for part in zip(*drawn, strict=True))
+        ours = adapted_accuracy(meta, *parts)
         rows[name] = row(ours, pixel_accuracy(X, y, n_ways, n_shots), published)
     return meta, N_EPISODES_MAML, rows, seconds
 
