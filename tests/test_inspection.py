@@ -16,6 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from skorch.dataset import ValidSplit
 
 from skmeta import (
+    AttentiveNPRegressor,
+    ConvCNPRegressor,
+    DeepKernelRegressor,
     HierarchicalClassifier,
     HierarchicalRegressor,
     MAMLClassifier,
@@ -422,6 +425,18 @@ def test_training_refuses(meta):
         MetaTrainingDisplay.from_estimator(meta)
     with pytest.raises(NotFittedError):
         MetaTrainingDisplay.from_estimator(MAMLClassifier())
+
+
+@pytest.mark.parametrize(
+    "estimator", [AttentiveNPRegressor, ConvCNPRegressor, DeepKernelRegressor]
+)
+def test_map_refuses_states_that_grow_with_the_rows(estimator, tasks):
+    """They have no place of their own; the error says so, not one of PCA's."""
+    meta = estimator(n_episodes=8, random_state=0)
+    if estimator is ConvCNPRegressor:
+        tasks = [(X[:, :1], y) for X, y in tasks]
+    with pytest.raises(ValueError, match="keeps no numbers of a task"):
+        TaskMapDisplay.from_estimator(meta.fit(tasks))
 
 
 # ---------------------------------------------------------------------- learning rate

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Parts of a state that say how sure it is, or which classes a task has, and sums that
-#: grow with the rows of a task: none of them is where a task lies.
+#: Parts of a state that say how sure it is, or which classes and how many rows a task
+#: has, and what there is one of for each row of a task or each place of a grid: none of
+#: them is where a task lies.
 _ASIDE = {
-    "basis", "chol", "covariance", "exists", "labels", "n_support", "sums", "variance",
+    "basis", "chol", "covariance", "exists", "features", "inverse", "keys", "labels",
+    "log_shots", "n_support", "origin", "present", "row_weights", "sums", "told",
+    "untold", "values", "variance",
 }  # fmt: skip
 
 

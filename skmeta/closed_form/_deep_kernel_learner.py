@@ -68,7 +68,7 @@ class GaussianProcess(Learner):
         inverse = state["inverse"]
         residual = self._targets(support) - self.mean
         weights = inverse.transpose(1, 2) @ (inverse @ residual)
-        return {**state, "weights": weights}
+        return {**state, "row_weights": weights}
 
     def inform(self, support: TaskBatch) -> TaskState:
         """What `adapt` finds without labels: all that the covariance depends on."""
@@ -88,7 +88,7 @@ class GaussianProcess(Learner):
         cross = self.covariance(features, state["features"])
         told = (cross @ state["inverse"].transpose(1, 2)).square().sum(-1)
         left = (self._diagonal(features) - told).clamp(min=0)
-        return self.mean + cross @ state["weights"], left + self.noise
+        return self.mean + cross @ state["row_weights"], left + self.noise
 
     def posterior_covariance(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Covariance of the rows without noise: ``(n_tasks, n_rows, n_rows)``."""
@@ -206,7 +206,7 @@ class DeepKernelClassification(GaussianProcess):
         """The posterior of every task, and which classes it has."""
         state = super().adapt(support)
         if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(state["weights"].dtype)
+            state["exists"] = support.class_mask.to(state["row_weights"].dtype)
         return state
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
