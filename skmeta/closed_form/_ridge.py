@@ -283,7 +283,7 @@ class RidgeHeadRegressor(
     def _build_learner(self, backbone, n_features):
         return RidgeHead(backbone, n_features)
 
-    def _calibrate(self, learner, dataset):
+    def _calibrate(self, learner, dataset, before):
         """Estimate the noise from the residuals of query rows of training episodes.
 
         The squared loss leaves it undetermined: the mean depends only on the ratio of
