@@ -184,13 +184,9 @@ class NeuralMetaEstimator(MetaEstimator):
             net.set_params(device=device)
         check_device(net.device)
         factory = EpisodeFactory(
-            net.module,
-            self._build_learner,
-            sample,
-            self._episode_augment,
-            self.chunk_size,
+            net.module, self._build_learner, sample, self.chunk_size
         )
-        return episodic(net, factory, self._n_episode_classes)
+        return episodic(net, factory, self._n_episode_classes, self._episode_augment)
 
     @property
     def _criterion(self):
