@@ -179,7 +179,8 @@ class RidgeHeadRegressor(
     fitted to a few support rows, predicts query rows well [1]_. The weights of a task
     have a Gaussian prior with learned mean, so adapting is exact inference, the prior
     mean predicts for tasks of which no row is known, and predictions come with a
-    standard deviation [2]_.
+    standard deviation. That is ALPaCA [2]_, but for the outer loss: the squared error
+    of query rows instead of their likelihood, and the noise estimated afterwards.
 
     Parameters
     ----------
