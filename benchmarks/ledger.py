@@ -40,6 +40,7 @@ RUNS = (
     Run("task_alarm.py", 5, needs_data=True),
     Run("leaves.py", 8, needs_data=True),
     Run("banking77.py", 40, needs_data=True),
+    Run("neural_process.py", 10),
     Run("outer_step.py", 11),
     Run("omniglot.py --recipe protonet", 10, needs_data=True),
     Run("omniglot.py --recipe maml --minutes 12", 14, needs_data=True),

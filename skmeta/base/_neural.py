@@ -145,6 +145,7 @@ class NeuralMetaEstimator(MetaEstimator):
         return table.with_y(encode_classes(table.codes, table.y)[0])
 
     def _train(self, dataset, resume):
+        before = self.learner_ if resume else None
         if not resume:
             sample = self._as_input(torch.from_numpy(dataset.sampler.table.X[:2]))
             self.net_ = self._make_net(sample)
@@ -166,11 +167,14 @@ class NeuralMetaEstimator(MetaEstimator):
         self.n_diverged_ = episode.n_diverged
         warn_diverged(self.n_diverged_)
         self.learner_ = self._frozen_learner(episode.learner)
-        self._calibrate(self.learner_, dataset)
+        self._calibrate(self.learner_, dataset, before)
         episode.learner.load_state_dict(self.learner_.state_dict())
 
-    def _calibrate(self, learner, dataset):
-        """Estimate what the outer loss leaves undetermined."""
+    def _calibrate(self, learner, dataset, before):
+        """Estimate what the outer loss leaves undetermined.
+
+        `before` is the learner that training went on from, None where it began.
+        """
 
     def _make_net(self, sample, device=None):
         """The user's net around an episode, for rows like those of `sample`."""
@@ -180,13 +184,9 @@ class NeuralMetaEstimator(MetaEstimator):
             net.set_params(device=device)
         check_device(net.device)
         factory = EpisodeFactory(
-            net.module,
-            self._build_learner,
-            sample,
-            self._episode_augment,
-            self.chunk_size,
+            net.module, self._build_learner, sample, self.chunk_size
         )
-        return episodic(net, factory, self._n_episode_classes)
+        return episodic(net, factory, self._n_episode_classes, self._episode_augment)
 
     @property
     def _criterion(self):

@@ -179,7 +179,8 @@ class RidgeHeadRegressor(
     fitted to a few support rows, predicts query rows well [1]_. The weights of a task
     have a Gaussian prior with learned mean, so adapting is exact inference, the prior
     mean predicts for tasks of which no row is known, and predictions come with a
-    standard deviation [2]_.
+    standard deviation. That is ALPaCA [2]_, but for the outer loss: the squared error
+    of query rows instead of their likelihood, and the noise estimated afterwards.
 
     Parameters
     ----------
@@ -283,7 +284,7 @@ class RidgeHeadRegressor(
     def _build_learner(self, backbone, n_features):
         return RidgeHead(backbone, n_features)
 
-    def _calibrate(self, learner, dataset):
+    def _calibrate(self, learner, dataset, before):
         """Estimate the noise from the residuals of query rows of training episodes.
 
         The squared loss leaves it undetermined: the mean depends only on the ratio of

@@ -25,16 +25,13 @@ class Episode(nn.Module):
     ----------
     learner : Learner
         The algorithm.
-    augment : callable or None
-        Maps ``(support, query)`` to new ones before each training step.
     chunk_size : int or None
         Tasks whose graph is held in memory at a time; None holds the meta-batch.
     """
 
-    def __init__(self, learner: Learner, augment=None, chunk_size: int | None = None):
+    def __init__(self, learner: Learner, chunk_size: int | None = None):
         super().__init__()
         self.learner = learner
-        self.augment = augment
         self.chunk_size = chunk_size
         self.n_diverged = 0
 
@@ -43,8 +40,6 @@ class Episode(nn.Module):
         batches = _to_batch(support), _to_batch(query)
         if self.training:
             self.learner.begin_step()
-            if self.augment is not None:
-                batches = self.augment(*batches)
         output = self._finite(*batches)
         if batches[1].class_mask is not None:
             output = _lift_masked(output, batches[1].class_mask)
@@ -89,13 +84,10 @@ class EpisodeFactory:
     the backbone.
     """
 
-    def __init__(
-        self, backbone, build_learner: Callable, sample: Tensor, augment, chunk_size
-    ):
+    def __init__(self, backbone, build_learner: Callable, sample: Tensor, chunk_size):
         self.backbone = backbone
         self.build_learner = build_learner
         self.sample = sample
-        self.augment = augment
         self.chunk_size = chunk_size
 
     def __call__(self, **params) -> Episode:
@@ -106,7 +98,7 @@ class EpisodeFactory:
             n_features = backbone(sample).flatten(1).shape[1]
             backbone.train()
         learner = self.build_learner(backbone, n_features)
-        return Episode(learner, self.augment, self.chunk_size)
+        return Episode(learner, self.chunk_size)
 
     def _backbone(self, params) -> nn.Module:
         if not isinstance(self.backbone, nn.Module):

@@ -65,9 +65,21 @@ class EpisodeLoader:
         Tasks of a meta-batch.
     training : bool, default=True
         False gives the same meta-batches in every epoch.
+    augment : callable, default=None
+        Maps ``(support, query)`` to new ones. Here rather than in the episode, because
+        it may change the targets that the criterion compares with.
+    device : str or torch.device, default=None
+        Where it does so.
     """
 
-    def __init__(self, dataset, batch_size: int, training: bool = True):
+    def __init__(
+        self,
+        dataset,
+        batch_size: int,
+        training: bool = True,
+        augment=None,
+        device=None,
+    ):
         units = np.arange(len(dataset))
         while isinstance(dataset, Subset):
             units = np.asarray(dataset.indices)[units]
@@ -77,6 +89,8 @@ class EpisodeLoader:
         n_units = len(self.units)
         self.batch_size = batch_size if batch_size > 0 else n_units
         self.training = training
+        self.augment = augment
+        self.device = device
 
     def __len__(self) -> int:
         return self.dataset.n_batches(self.units, self.batch_size)
@@ -94,6 +108,10 @@ class EpisodeLoader:
             if not self.training:
                 # Scores of an epoch join the predictions of all its meta-batches.
                 support, query = self._widened(support), self._widened(query)
+            if self.augment is not None:
+                support, query = self.augment(
+                    support.to(self.device), query.to(self.device)
+                )
             y = query.y.flatten() if query.mask is None else query.y[query.mask]
             yield {"support": as_inputs(support), "query": as_inputs(query)}, y
 

@@ -74,7 +74,7 @@ class TaskSplit(ValidSplit):
         return super().__call__(dataset, y, groups)
 
 
-def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
+def episodic(net: NeuralNet, factory, n_classes=None, augment=None) -> NeuralNet:
     """Let `net` train episodes built by `factory`, everything else unchanged.
 
     Parameters
@@ -85,6 +85,8 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
         Its new module.
     n_classes : int, default=None
         Classes of an episode at the most; None for regression.
+    augment : callable, default=None
+        Maps ``(support, query)`` to new ones before each training step.
 
     Returns
     -------
@@ -93,6 +95,8 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     changes = {
         "module": factory,
         "iterator_train": EpisodeLoader,
+        "iterator_train__augment": augment,
+        "iterator_train__device": net.device,
         "iterator_valid": EpisodeLoader,
         "iterator_valid__training": False,
     }

@@ -65,6 +65,22 @@ class TaskBatch:
             class_mask=pick(self.class_mask),
         )
 
+    def to(self, device) -> TaskBatch:
+        """The same on another device; None leaves it where it is."""
+
+        def move(tensor):
+            return None if tensor is None else tensor.to(device)
+
+        if device is None:
+            return self
+        return replace(
+            self,
+            X=self.X.to(device),
+            y=move(self.y),
+            mask=move(self.mask),
+            class_mask=move(self.class_mask),
+        )
+
     def append(self, other: TaskBatch) -> TaskBatch:
         """Rows of this batch, then those of `other`, of each task."""
         assert self.y is not None and other.y is not None
