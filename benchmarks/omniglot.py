@@ -24,6 +24,7 @@ import math
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -244,8 +245,7 @@ def embed(meta, X):
 def episodes(X, y, n_ways, n_shots, n_episodes, seed=2026):
     """Support and query of every episode, the same for everything compared."""
     sampler = pool_sampler(X, y, n_ways, n_shots, N_QUERIES, seed)
-    for step in range(n_episodes):
-        support, query = sampler.sample(step, sampler.units, 1)
+    for support, query in islice(sampler.stream(0, sampler.units, 1), n_episodes):
         yield support.X[0], support.y[0], query.X[0], query.y[0]
 
 

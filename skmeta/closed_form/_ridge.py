@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 
@@ -292,10 +294,8 @@ class RidgeHeadRegressor(
         """
         squares = []
         with torch.no_grad():
-            for step in range(_CALIBRATION_STEPS):
-                support, query = dataset.sampler.sample(
-                    _CALIBRATION_KEY + step, dataset.units, 64
-                )
+            drawn = dataset.sampler.stream(_CALIBRATION_KEY, dataset.units, 64)
+            for support, query in islice(drawn, _CALIBRATION_STEPS):
                 support, query = self._to_device(support), self._to_device(query)
                 state = learner.adapt(support)
                 error = (learner.predict(state, query) - query.y).square()

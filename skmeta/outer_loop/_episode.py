@@ -34,6 +34,15 @@ class Episode(nn.Module):
         self.learner = learner
         self.chunk_size = chunk_size
         self.n_diverged = 0
+        super().train()
+
+    def train(self, mode: bool = True) -> Episode:
+        """Set the mode of all modules, unless it is that of the last call.
+
+        skorch asks for it before every step, and walking through the modules takes a
+        fiftieth of the step of a small learner.
+        """
+        return self if mode == self.training else super().train(mode)
 
     def forward(self, support: dict[str, Tensor], query: dict[str, Tensor]) -> Tensor:
         """Predictions of real query rows: ``(n_rows, n_classes)`` or ``(n_rows,)``."""
