@@ -68,11 +68,9 @@ class HierarchicalMixin:
             X = np.hstack([X, pooled])
         return self._design.features(X)
 
-    def _training_support(self, table, resume):
-        """Support of all training tasks, those of the table replaced or added."""
-        if not resume:
-            return self._learn_support(table)
-        known = self._extended(self._summarize(table), self.states_).support
+    def _with_known(self, summary):
+        """Support of all training tasks, those of the summary replaced or added."""
+        known = self._extended(summary, self.states_).support
         new = set(known.ids)
         kept = [i for i, task in enumerate(self._training.ids) if task not in new]
         joined = self._join([self._training.take(kept), known])
