@@ -11,12 +11,13 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from threadpoolctl import threadpool_limits
 
 from ..base._checks import warn_single_task
+from ..base._weights import WeightedSupportMixin
 from ._design import fit_design
 from ._out_of_fold import out_of_fold_predictions, pooled_features
 from ._prior import COVARIANCES
 
 
-class HierarchicalMixin:
+class HierarchicalMixin(WeightedSupportMixin):
     """From rows to design rows, with a pooled model's prediction among the columns."""
 
     _parameter_constraints: dict = {

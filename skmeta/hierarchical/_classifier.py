@@ -153,10 +153,12 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         return TaskSupport(ids, table, np.zeros(len(ids), dtype=bool))
 
     def _posterior(self, support):
-        return logistic_posterior(self.prior_, *self._arrays(support))
+        weight = support.rows.weight
+        return logistic_posterior(self.prior_, *self._arrays(support), weight)
 
     def _training_posterior(self, support):
-        return training_logistic_posterior(self.prior_, *self._arrays(support))
+        weight = support.rows.weight
+        return training_logistic_posterior(self.prior_, *self._arrays(support), weight)
 
     def _arrays(self, support):
         rows = support.rows

@@ -134,6 +134,11 @@ class HierarchicalRegressor(
         self._training = training
         return summary
 
+    def _forget_training(self, ids):
+        super()._forget_training(ids)
+        kept = [i for i, task in enumerate(self._early.ids) if task not in ids]
+        self._early = self._early.take(kept)
+
     def _summarize(self, table):
         rows = self._encoded(table, self._design_rows(table))
         return self._counted(rows, training=False)
@@ -143,7 +148,7 @@ class HierarchicalRegressor(
 
     @staticmethod
     def _counted(rows, training):
-        statistics = accumulate(rows.X, rows.y, rows.codes, rows.n_tasks)
+        statistics = accumulate(rows.X, rows.y, rows.codes, rows.n_tasks, rows.weight)
         return TaskSupport(rows.ids, statistics, np.full(rows.n_tasks, training))
 
     @staticmethod
