@@ -332,6 +332,7 @@ class NeuralMetaEstimator(MetaEstimator):
             None if batch.mask is None else batch.mask.to(device),
             batch.n_classes,
             None if batch.class_mask is None else batch.class_mask.to(device),
+            None if batch.sample_weight is None else self._place(batch.sample_weight),
         )
 
     def _place(self, tensor):

@@ -64,6 +64,9 @@ class RidgeHead(Learner):
         if self.prior is not None:
             present = support.weights.to(features.dtype).unsqueeze(-1)
             targets = targets - present * (features @ self.prior)
+        if support.sample_weight is not None:
+            root = support.sample_weight.sqrt().unsqueeze(-1)
+            features, targets = root * features, root * targets
         alpha = self.alpha
         few = features.shape[1] < features.shape[2]
         solve = _solve_rows if few else _solve_features

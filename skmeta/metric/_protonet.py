@@ -6,10 +6,13 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..base import MetaClassifierMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
+from ..base._weights import WeightedSupportMixin
 from ._protonet_learner import ProtoNet
 
 
-class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
+class ProtoNetClassifier(
+    WeightedSupportMixin, MetaClassifierMixin, NeuralMetaEstimator
+):
     """Prototypical network: the nearest class mean in a learned embedding.
 
     A backbone is trained over many episodes such that, in its output, rows lie close

@@ -46,13 +46,15 @@ class ProtoNet(Learner):
         """Prototypes ``(n_tasks, n_classes, n_features)``."""
         features = self.embed(support)
         members = one_hot(support, features.dtype)
+        if support.sample_weight is not None:
+            members = members * support.sample_weight.unsqueeze(-1)
         sums = members.transpose(1, 2) @ features
         counts = members.sum(dim=1).unsqueeze(-1)
         if self.shared:
             strength = self.log_strength.exp()
             prototypes = (sums + strength * self.prior) / (counts + strength)
         else:
-            prototypes = sums / counts.clamp(min=1)
+            prototypes = sums / counts.masked_fill(counts == 0, 1)
         state = {"prototypes": prototypes}
         if support.class_mask is not None:
             state["exists"] = support.class_mask.to(prototypes.dtype)
