@@ -55,6 +55,9 @@ class NeuralMetaEstimator(MetaEstimator):
         "random_state": ["random_state"],
     }
 
+    #: Tasks of a step where the user gave no net.
+    _batch_size = 16
+
     @property
     def _n_shared_classes(self):
         """Size of a label space that all tasks share, else None."""
@@ -154,7 +157,9 @@ class NeuralMetaEstimator(MetaEstimator):
             self.net_ = copy.deepcopy(self.net_, {id(recipe): recipe})
         net = self.net_
         with seeded(self._seed + dataset.step, net.device):
-            if not resume:
+            if resume:
+                self._resume(net)
+            else:
                 net.initialize()
             sampler = dataset.sampler
             sampler.dtype = row_dtype(
@@ -170,6 +175,9 @@ class NeuralMetaEstimator(MetaEstimator):
         self._calibrate(self.learner_, dataset, before)
         episode.learner.load_state_dict(self.learner_.state_dict())
 
+    def _resume(self, net):
+        """Prepare a net that has been trained for other tasks."""
+
     def _calibrate(self, learner, dataset, before):
         """Estimate what the outer loss leaves undetermined.
 
@@ -179,14 +187,19 @@ class NeuralMetaEstimator(MetaEstimator):
     def _make_net(self, sample, device=None):
         """The user's net around an episode, for rows like those of `sample`."""
         backbone = self._default_backbone(sample.shape[1:])
-        net = as_net(self.estimator, backbone, self._criterion)
+        net = as_net(self.estimator, backbone, self._criterion, self._batch_size)
         if device is not None:
             net.set_params(device=device)
         check_device(net.device)
+        return self._trainable(net, sample)
+
+    def _trainable(self, net, sample):
+        """The net, such that it trains episodes."""
         factory = EpisodeFactory(
             net.module, self._build_learner, sample, self.chunk_size
         )
-        return episodic(net, factory, self._n_episode_classes, self._episode_augment)
+        augment = self._episode_augment
+        return episodic(net, factory, self._n_episode_classes, augment=augment)
 
     @property
     def _criterion(self):

@@ -99,14 +99,16 @@ class EpisodeFactory:
         self.sample = sample
         self.chunk_size = chunk_size
 
-    def __call__(self, **params) -> Episode:
+    def __call__(self, **params) -> nn.Module:
         backbone = self._backbone(params)
         with torch.no_grad():
             backbone.eval()
             sample = self.sample.to(row_dtype(self.sample, backbone.modules()))
             n_features = backbone(sample).flatten(1).shape[1]
             backbone.train()
-        learner = self.build_learner(backbone, n_features)
+        return self._wrapped(self.build_learner(backbone, n_features), n_features)
+
+    def _wrapped(self, learner: Learner, n_features: int) -> nn.Module:
         return Episode(learner, self.chunk_size)
 
     def _backbone(self, params) -> nn.Module:

@@ -83,6 +83,7 @@ class TaskBatch:
             y=move(self.y),
             mask=move(self.mask),
             class_mask=move(self.class_mask),
+            sample_weight=move(self.sample_weight),
         )
 
     def append(self, other: TaskBatch) -> TaskBatch:
