@@ -58,6 +58,30 @@ class NeuralMetaEstimator(MetaEstimator):
     #: Tasks of a step where the user gave no net.
     _batch_size = 16
 
+    def set_params(self, **params):
+        """Set parameters, those of the net as ``estimator__lr`` and the like.
+
+        Parameters
+        ----------
+        **params : dict
+            As for any estimator of scikit-learn.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        nested = [name for name in params if name.startswith("estimator__")]
+        net = params.get("estimator", self.estimator)
+        if nested and not hasattr(net, "set_params"):
+            raise ValueError(
+                f"{nested[0]} is a setting of a net, but estimator={net!r} is none. "
+                "Pass the net whose settings are to change, such as "
+                "estimator=skorch.NeuralNet(skmeta.modules.MLP, "
+                f"torch.nn.{'CrossEntropyLoss' if self._is_classifier else 'MSELoss'})."
+            )
+        return super().set_params(**params)
+
     @property
     def _n_shared_classes(self):
         """Size of a label space that all tasks share, else None."""
