@@ -65,6 +65,7 @@ def page():
         speed,
         overhead,
         fleet,
+        served,
         runs,
     ):
         parts += make()
@@ -501,6 +502,31 @@ def fleet():
     yield (
         f"## A fleet\n\n{entry['protocol']}.\n\n"
         + table(["", "adapt", "predict", "quality"], body)
+    )
+
+
+def served():
+    """A million rows by id, events one by one, one file."""
+    entry = load("serve_fleet")
+    if entry is None:
+        return
+    names = list(entry["results"])
+    steps = list(entry["results"][names[0]]["seconds"])
+    body = [
+        [
+            step,
+            *(f"{entry['results'][n]['seconds'][step]['cpu']:.2f} s" for n in names),
+        ]
+        for step in steps
+    ]
+    for key, label, form in (
+        ("file_bytes_per_task", "bytes of the file per task", "{:,}"),
+        ("streamed_minus_batch", "streamed minus batch, at the most", "{:.0e}"),
+    ):
+        body.append([label, *(form.format(entry["results"][n][key]) for n in names)])
+    yield (
+        f"## A fleet at work\n\n{entry['protocol']}. Seconds are of the processor.\n\n"
+        + table(["", *(f"`{name}`" for name in names)], body)
     )
 
 

@@ -31,6 +31,7 @@ class Run:
 
 RUNS = (
     Run("adapt_fleet.py", 1),
+    Run("serve_fleet.py", 1),
     Run("step_overhead.py", 3),
     Run("sinusoid.py", 5),
     Run("grouped_tables.py", 8, needs_data=True),

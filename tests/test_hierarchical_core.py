@@ -374,6 +374,17 @@ def test_early_rows_of_a_known_task_that_comes_again_are_among_its_rows():
         assert (np.linalg.eigvalsh(rest.gram) > -1e-8).all()
 
 
+def test_a_column_that_describes_tasks_makes_the_first_prediction_personal():
+    rng = np.random.default_rng(0)
+    task = np.repeat(np.arange(80), 10)
+    size = rng.normal(size=80)
+    X = np.column_stack([rng.normal(size=800), size[task]])
+    y = X[:, 0] + (2 * size + 0.3 * rng.normal(size=80))[task]
+    old = task < 60
+    meta = HierarchicalRegressor().fit(X[old], y[old], groups=task[old])
+    assert r2_score(y[~old], meta.predict(X[~old], groups=task[~old])) > 0.95
+
+
 # Posterior
 
 
