@@ -16,8 +16,8 @@ training. It needs gensim: ``pip install 'skmeta[text]'``.
 # --------
 # So that this page is quick to run, the messages are generated: something is done to
 # something, each in one of several words, with other words around. One message in six
-# does not say what is to be done, as messages do. (Real questions to a bank are on
-# :doc:`the page about text <../guide/text>`, with results.)
+# does not say what is to be done, as messages do. (Real questions to a bank are what
+# :func:`~skmeta.datasets.fetch_banking77` loads.)
 
 # sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
@@ -290,5 +290,4 @@ for name, learn, data in (
 #   :class:`~skmeta.MAMLClassifier` adapts the whole network, word vectors included, by
 #   gradient steps. Both take the place of what is above; nothing else changes.
 # - Vectors of a large language model, computed once, go in place of all of this as
-#   ordinary features. :doc:`The guide <../guide/text>` says how, and what each learner
-#   reaches on 13,083 real questions.
+#   ordinary features: :doc:`the guide <../guide/text>` says how.
