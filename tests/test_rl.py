@@ -398,7 +398,10 @@ def test_vector_environments(mode):
     parts = to_gymnasium(Corridor(), n_tasks=3, random_state=0)
     envs = gym.vector.SyncVectorEnv([lambda e=e: e for e in parts], autoreset_mode=mode)
     batch = from_gymnasium(envs)
-    always_right = lambda observation, alive: torch.ones(3, dtype=torch.long)  # noqa: E731
+
+    def always_right(observation, alive):
+        return torch.ones(3, dtype=torch.long)
+
     episodes = run_episodes(batch, always_right, 2)
     lengths = [int(part.task[0]) for part in parts]
     assert_array_equal(episodes.mask.sum(-1), [[n, n] for n in lengths])

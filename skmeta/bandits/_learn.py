@@ -8,6 +8,10 @@ from ._prior import ArmPrior, arm_prior, cells_of, fit_arms
 
 #: Directions that are tried beside none; those not needed vanish by themselves.
 _MOST = 4
+#: Sweeps at the most, for the prior and for choosing between two.
+_SWEEPS, _FEW_SWEEPS = 300, 60
+#: Sweeps between two updates of the bound of binary rewards.
+_ROUND = 20
 
 
 def learn_prior(features, arms, y, codes, n_arms, n_tasks, *, n_directions, binary):
@@ -37,15 +41,15 @@ def learn_prior(features, arms, y, codes, n_arms, n_tasks, *, n_directions, bina
     rows = features, arms, y, codes
     if n_directions == "auto":
         n_directions = _choose(fit, rows, n_arms, n_tasks, binary)
-    return fit(*rows, n_arms, n_tasks, n_directions)
+    return fit(*rows, n_arms, n_tasks, n_directions, _SWEEPS)
 
 
-def _fit_gaussian(features, arms, y, codes, n_arms, n_tasks, rank) -> ArmPrior:
+def _fit_gaussian(features, arms, y, codes, n_arms, n_tasks, rank, sweeps) -> ArmPrior:
     cells = cells_of(features, arms, y, codes, n_arms, n_tasks)
-    return arm_prior(*fit_arms(cells, rank))
+    return arm_prior(*fit_arms(cells, rank, max_iter=sweeps))
 
 
-def _fit_binary(features, arms, y, codes, n_arms, n_tasks, rank) -> ArmPrior:
+def _fit_binary(features, arms, y, codes, n_arms, n_tasks, rank, sweeps) -> ArmPrior:
     """Variational bound of the logistic likelihood [1]_, tightened in turn.
 
     References
@@ -54,12 +58,12 @@ def _fit_binary(features, arms, y, codes, n_arms, n_tasks, rank) -> ArmPrior:
        variational methods", Statistics and Computing 10 (2000), 25-37.
     """
     square, start = np.ones(len(y)), None
-    for _ in range(15):
+    for _ in range(sweeps // _ROUND):
         point = np.sqrt(square)
         weight = np.tanh(point / 2) / (2 * point)
         working = (y - 0.5) / weight
         cells = cells_of(features, arms, working, codes, n_arms, n_tasks, weight)
-        start = fit_arms(cells, rank, fixed_noise=1.0, start=start, max_iter=20)
+        start = fit_arms(cells, rank, fixed_noise=1.0, start=start, max_iter=_ROUND)
         last, square = square, _logit_squares(start[0], cells, features, arms, codes)
         if np.abs(square - last).mean() < 0.01 * square.mean():
             break
@@ -100,7 +104,7 @@ def _choose(fit, rows, n_arms, n_tasks, binary):
         target = 4 * (y - 0.5)
     values = []
     for rank in (0, _MOST):
-        prior = fit(*kept, n_arms, int((fold > 0).sum()), rank)
+        prior = fit(*kept, n_arms, int((fold > 0).sum()), rank, _FEW_SWEEPS)
         noise = 4.0 if binary else prior.noise
         values.append(_log_density(prior, noise, features, arms, target, codes, test))
     return (0, _MOST)[int(np.argmax(values))]

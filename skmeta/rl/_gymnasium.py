@@ -30,7 +30,7 @@ class GymnasiumEnv(gym.Env):
         What the task is; drawn by every ``reset`` if None.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": []}
 
     def __init__(self, env: TensorEnv, task=None):
         self.env, self.task = env, task
