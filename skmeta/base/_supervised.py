@@ -61,6 +61,12 @@ class SupervisedMetaEstimator(NeuralMetaEstimator):
             self._start(table, classes)
             if not self._tells_many_classes(table):
                 warn_single_task(table)
+        if self._own_classes and table.counts.max() < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs a task of at least two rows, but each of "
+                f"the {table.n_tasks} tasks has a single one. Does groups= name tasks, "
+                "and not rows?"
+            )
         summary = self._encode(table)
         dataset = RowDataset(self._row_sampler(summary), self._next_step)
         self._train(dataset, resume)

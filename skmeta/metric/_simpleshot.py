@@ -146,3 +146,6 @@ class SimpleShotClassifier(MetaClassifierMixin, SupervisedMetaEstimator):
         table = dataset.sampler.table
         features = torch.from_numpy(self._row_features(table)).to(learner.mean)
         learner.see(features, torch.from_numpy(table.y).to(features.device))
+        # In the precision of the net, which a pickled estimator is rebuilt from.
+        for tensor in (learner.mean, *([learner.prior] if learner.shared else [])):
+            tensor.copy_(tensor.float())

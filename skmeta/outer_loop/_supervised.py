@@ -105,7 +105,7 @@ class Supervised(nn.Module):
         return out.masked_fill(~self.exists[head], _MISSING)
 
     def _outputs(self, features: Tensor, head: Tensor) -> Tensor:
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.bias is None:
             features = self.log_scale.exp() * nn.functional.normalize(features, dim=-1)
             weight = nn.functional.normalize(weight, dim=-1)

@@ -90,6 +90,8 @@ class FineTune(Learner):
         self.task = task
         self.head = head
         self.adapted = adapted
+        # Heads are small enough to keep those of any fleet.
+        self.closed_form = adapted == "head"
         self.inner_lr = inner_lr
         self.adapt_steps = adapt_steps
         self.proximal = proximal
@@ -101,11 +103,6 @@ class FineTune(Learner):
         named = self.backbone.named_parameters()
         self._body_names = [name for name, p in named if p.requires_grad]
         self._forward = TaskForward(self.backbone)
-
-    @property
-    def closed_form(self) -> bool:  # type: ignore[override]
-        """Whether states are small enough to keep those of any fleet."""
-        return self.adapted == "head"
 
     def adapt(self, support: TaskBatch) -> TaskState:
         """Head, and body where it is adapted, of each task."""
