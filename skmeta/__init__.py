@@ -23,6 +23,13 @@ from .gradient import (
     ReptileClassifier,
     ReptileRegressor,
 )
+from .heterogeneous import (
+    HeterogeneousClassifier,
+    HeterogeneousRegressor,
+    InContextClassifier,
+    InContextRegressor,
+    SelfMadeTasks,
+)
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
 from .metric import DualProtoNetClassifier, ProtoNetClassifier
 from .neural_process import AttentiveNPRegressor, CNPRegressor, ConvCNPRegressor
@@ -43,10 +50,14 @@ __all__ = [
     "DivergenceError",
     "DivergenceWarning",
     "DualProtoNetClassifier",
+    "HeterogeneousClassifier",
+    "HeterogeneousRegressor",
     "HierarchicalClassifier",
     "HierarchicalRegressor",
     "ImplicitMAMLClassifier",
     "ImplicitMAMLRegressor",
+    "InContextClassifier",
+    "InContextRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "NotAdaptedError",
@@ -56,6 +67,7 @@ __all__ = [
     "ReptileRegressor",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
+    "SelfMadeTasks",
     "SingleTaskWarning",
     "Task",
     "freeze",

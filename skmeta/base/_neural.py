@@ -43,6 +43,9 @@ class NeuralMetaEstimator(MetaEstimator):
     there.
     """
 
+    #: Parameters of the net where the user gives none, in place of the usual ones.
+    _net_settings: dict = {}
+
     _parameter_constraints: dict = {
         "estimator": "no_validation",
         "n_shots": COUNT,
@@ -175,7 +178,7 @@ class NeuralMetaEstimator(MetaEstimator):
     def _make_net(self, sample, device=None):
         """The user's net around an episode, for rows like those of `sample`."""
         backbone = self._default_backbone(sample.shape[1:])
-        net = as_net(self.estimator, backbone, self._criterion)
+        net = as_net(self.estimator, backbone, self._criterion, **self._net_settings)
         if device is not None:
             net.set_params(device=device)
         check_device(net.device)
