@@ -23,6 +23,13 @@ from .gradient import (
     ReptileClassifier,
     ReptileRegressor,
 )
+from .heterogeneous import (
+    HeterogeneousClassifier,
+    HeterogeneousRegressor,
+    InContextClassifier,
+    InContextRegressor,
+    SelfMadeTasks,
+)
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
 from .metric import (
     DualProtoNetClassifier,
@@ -55,10 +62,14 @@ __all__ = [
     "DivergenceError",
     "DivergenceWarning",
     "DualProtoNetClassifier",
+    "HeterogeneousClassifier",
+    "HeterogeneousRegressor",
     "HierarchicalClassifier",
     "HierarchicalRegressor",
     "ImplicitMAMLClassifier",
     "ImplicitMAMLRegressor",
+    "InContextClassifier",
+    "InContextRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "MatchingNetClassifier",
@@ -72,6 +83,7 @@ __all__ = [
     "ReptileRegressor",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
+    "SelfMadeTasks",
     "SimpleShotClassifier",
     "SingleTaskWarning",
     "Task",

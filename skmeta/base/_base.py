@@ -260,6 +260,13 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
             classifier=self._is_classifier,
         )
 
+    def _read_scored(self, X, y, groups):
+        """Rows to be judged: of known tasks, or to adapt to and be judged on."""
+        return self._read(X, y, groups, reset=False)
+
+    def _read_queries(self, X, groups):
+        return read_rows(self, X, groups, group_column=self.group_column)
+
     def _numbered_on(self, table):
         """More tasks of a list are new ones: they count on from those known."""
         known = [task for task in self.states_ if isinstance(task, int)]
@@ -268,7 +275,7 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _read_rows(self, X, groups):
         check_is_fitted(self)
-        table = read_rows(self, X, groups, group_column=self.group_column)
+        table = self._read_queries(X, groups)
         if table.ids == [None] and None not in self.states_ and len(self.states_) == 1:
             table.ids[0] = next(iter(self.states_))
         return table

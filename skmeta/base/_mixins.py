@@ -40,7 +40,7 @@ class FewShotScoreMixin:
             of equal weight.
         """
         check_is_fitted(self)
-        table = self._read(X, y, groups, reset=False)
+        table = self._read_scored(X, y, groups)
         weight = _check_sample_weight(sample_weight, table.X, ensure_non_negative=True)
         known = self._scored_as_known(table)
         judged = [(self, table.take(np.flatnonzero(known)))]

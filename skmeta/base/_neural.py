@@ -43,6 +43,9 @@ class NeuralMetaEstimator(MetaEstimator):
     there.
     """
 
+    #: Parameters of the net where the user gives none, in place of the usual ones.
+    _net_settings: dict = {}
+
     _parameter_constraints: dict = {
         "estimator": "no_validation",
         "n_shots": COUNT,
@@ -54,9 +57,6 @@ class NeuralMetaEstimator(MetaEstimator):
         "group_column": [str, Integral, None],
         "random_state": ["random_state"],
     }
-
-    #: Tasks of a step where the user gave no net.
-    _batch_size = 16
 
     def set_params(self, **params):
         """Set parameters, those of the net as ``estimator__lr`` and the like.
@@ -211,7 +211,7 @@ class NeuralMetaEstimator(MetaEstimator):
     def _make_net(self, sample, device=None):
         """The user's net around an episode, for rows like those of `sample`."""
         backbone = self._default_backbone(sample.shape[1:])
-        net = as_net(self.estimator, backbone, self._criterion, self._batch_size)
+        net = as_net(self.estimator, backbone, self._criterion, **self._net_settings)
         if device is not None:
             net.set_params(device=device)
         check_device(net.device)

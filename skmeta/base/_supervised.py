@@ -41,7 +41,7 @@ class SupervisedMetaEstimator(NeuralMetaEstimator):
     }
 
     #: Rows of a step where the user gave no net.
-    _batch_size = 64
+    _net_settings = {"batch_size": 64}
 
     #: Whether each training task has a head of its own.
     _heads_per_task = False

@@ -9,7 +9,7 @@ from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_class
 from ..tasks._batch import TaskBatch
 
 #: The regularisation ranges over decades, so it is learned faster than weights are.
-_ALPHA_GAIN = 5.0
+ALPHA_GAIN = 5.0
 
 
 class RidgeHead(Learner):
@@ -41,7 +41,7 @@ class RidgeHead(Learner):
     ):
         super().__init__(backbone)
         self.classifier = classifier
-        self.log_alpha = nn.Parameter(torch.tensor(-2.0 / _ALPHA_GAIN))
+        self.log_alpha = nn.Parameter(torch.tensor(-2.0 / ALPHA_GAIN))
         self.prior: nn.Parameter | None = None
         if n_classes is not None or not classifier:
             width = n_classes if n_classes is not None else 1
@@ -68,11 +68,9 @@ class RidgeHead(Learner):
             root = support.sample_weight.sqrt().unsqueeze(-1)
             features, targets = root * features, root * targets
         alpha = self.alpha
-        few = features.shape[1] < features.shape[2]
-        solve = _solve_rows if few else _solve_features
         # The basis is needed for standard deviations alone, never in training.
         probabilistic = not (self.classifier or self.training)
-        weights, basis = solve(features, targets, alpha, probabilistic)
+        weights, basis = solve_ridge(features, targets, alpha, probabilistic)
         if self.prior is not None:
             weights = weights + self.prior
         state = {"weights": weights, **which_classes(support, weights)}
@@ -97,7 +95,7 @@ class RidgeHead(Learner):
     @property
     def alpha(self) -> Tensor:
         """Noise variance over the prior variance of a weight."""
-        return (_ALPHA_GAIN * self.log_alpha).exp()
+        return (ALPHA_GAIN * self.log_alpha).exp()
 
     def _features(self, batch: TaskBatch) -> Tensor:
         """Features and a constant; rows of padding are zero throughout."""
@@ -117,6 +115,18 @@ class RidgeHead(Learner):
 
 
 Solved = tuple[Tensor, Tensor | None]
+
+
+def solve_ridge(
+    features: Tensor, targets: Tensor, alpha: Tensor, probabilistic: bool
+) -> Solved:
+    """Ridge weights of every task by the smaller of two systems, and their basis.
+
+    `alpha` is one number for all, or ``(n_tasks, 1, 1)``.
+    """
+    few = features.shape[1] < features.shape[2]
+    solve = _solve_rows if few else _solve_features
+    return solve(features, targets, alpha, probabilistic)
 
 
 def _solve_features(

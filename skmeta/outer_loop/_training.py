@@ -15,7 +15,7 @@ from ._density import GaussianLikelihood
 from ._loader import EpisodeLoader
 
 
-def as_net(estimator, default, criterion, batch_size=16) -> NeuralNet:
+def as_net(estimator, default, criterion, **settings) -> NeuralNet:
     """An uninitialised net from what the user gave as `estimator`.
 
     Parameters
@@ -27,8 +27,8 @@ def as_net(estimator, default, criterion, batch_size=16) -> NeuralNet:
     criterion : type of nn.Module
         Outer loss where `estimator` is no net. `GaussianLikelihood` also takes the
         place of a net's squared error, which would leave the deviation undetermined.
-    batch_size : int, default=16
-        Tasks, or rows, of a step where `estimator` is no net.
+    **settings : dict
+        Parameters of the net where `estimator` is none, in place of the usual ones.
 
     Returns
     -------
@@ -49,15 +49,12 @@ def as_net(estimator, default, criterion, batch_size=16) -> NeuralNet:
             "estimator must be None, a torch nn.Module (class or instance) or a skorch "
             f"NeuralNet; got {estimator!r}."
         )
+    usual = {"optimizer": torch.optim.Adam, "lr": 1e-3, "max_epochs": 20}
+    usual |= {"batch_size": 16, "train_split": None, "verbose": 0}
     return NeuralNet(
         clone(module, safe=False) if isinstance(module, nn.Module) else module,
         criterion=criterion,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        max_epochs=20,
-        batch_size=batch_size,
-        train_split=None,
-        verbose=0,
+        **usual | settings,
         **{f"module__{name}": value for name, value in params.items()},
     )
 
