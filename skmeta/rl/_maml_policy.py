@@ -37,7 +37,7 @@ class MAMLPolicy(MetaPolicy):
     n_episodes : int, default=20
         Episodes for each gradient step; `adapt` divides the ones it is given among the
         steps.
-    lr : float, default=1e-2
+    lr : float, default=3e-3
         Learning rate of Adam, which falls to zero in the course of training.
     gamma : float, default=0.99
         Discount of later rewards.
@@ -110,7 +110,7 @@ class MAMLPolicy(MetaPolicy):
         n_batches=100,
         n_tasks=20,
         n_episodes=20,
-        lr=1e-2,
+        lr=3e-3,
         gamma=0.99,
         gae_lambda=1.0,
         clip=0.2,
