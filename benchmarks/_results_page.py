@@ -56,6 +56,8 @@ def page():
         grouped,
         text,
         densities,
+        leaves,
+        learners,
         guard,
         intervals,
         alarm,
@@ -63,6 +65,7 @@ def page():
         speed,
         overhead,
         fleet,
+        served,
         runs,
     ):
         parts += make()
@@ -366,6 +369,60 @@ def asked():
     return _plain("ask_rows", "Asking for rows")
 
 
+def leaves():
+    """Every view of the leaves: accuracy of all methods on the same episodes."""
+    for view in ("margin", "shape", "texture", "images"):
+        entry = load(f"leaves_{view}")
+        if entry is None:
+            continue
+        settings = [k for k in next(iter(entry["results"].values())) if "w" in k]
+        body = [
+            [name, *(_percent(row[s]) for s in settings), f"{row['cpu_seconds']:.0f}"]
+            for name, row in entry["results"].items()
+        ]
+        yield (
+            f"## Leaves by {view}\n\n{entry['protocol']}; {len(entry['seeds'])} "
+            "seeds. Accuracy in %, and seconds of training.\n\n"
+            + table(["", *settings, "CPU s"], body)
+        )
+
+
+def learners():
+    """Omniglot under one budget, a file for each learner."""
+    for kind, title in (
+        ("short", "Omniglot, the same time for every learner"),
+        ("lake", "Omniglot within alphabets"),
+    ):
+        paths = sorted(Path(RESULTS).glob(f"omniglot_{kind}_*.json"))
+        entries = [load(path.stem) for path in paths]
+        if not entries:
+            continue
+        settings = list(dict.fromkeys(s for e in entries for s in e["results"]))
+        body = [
+            [
+                f"{entry['learner']}, {entry['n_steps']:,} steps",
+                *(_percent(entry["results"].get(s)) for s in settings),
+            ]
+            for entry in entries
+        ]
+        pixels = [
+            next(e["results"][s] for e in entries if s in e["results"])
+            for s in settings
+        ]
+        cells = [f"{cell['pixel_centroid']:.1f}" for cell in pixels]
+        body.append(["nearest class mean of pixels", *cells])
+        yield (
+            f"## {title}\n\n{entries[0]['protocol']}; seed {entries[0]['seeds'][0]}. "
+            "Accuracy in %.\n\n" + table(["", *settings], body)
+        )
+
+
+def _percent(cell):
+    if cell is None:
+        return "-"
+    return f"{cell['accuracy']:.1f} ± {cell['interval']:.1f}"
+
+
 def _plain(name, title):
     """A ledger of flat records as it is."""
     entry = load(name)
@@ -445,6 +502,31 @@ def fleet():
     yield (
         f"## A fleet\n\n{entry['protocol']}.\n\n"
         + table(["", "adapt", "predict", "quality"], body)
+    )
+
+
+def served():
+    """A million rows by id, events one by one, one file."""
+    entry = load("serve_fleet")
+    if entry is None:
+        return
+    names = list(entry["results"])
+    steps = list(entry["results"][names[0]]["seconds"])
+    body = [
+        [
+            step,
+            *(f"{entry['results'][n]['seconds'][step]['cpu']:.2f} s" for n in names),
+        ]
+        for step in steps
+    ]
+    for key, label, form in (
+        ("file_bytes_per_task", "bytes of the file per task", "{:,}"),
+        ("streamed_minus_batch", "streamed minus batch, at the most", "{:.0e}"),
+    ):
+        body.append([label, *(form.format(entry["results"][n][key]) for n in names)])
+    yield (
+        f"## A fleet at work\n\n{entry['protocol']}. Seconds are of the processor.\n\n"
+        + table(["", *(f"`{name}`" for name in names)], body)
     )
 
 

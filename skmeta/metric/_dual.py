@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -220,8 +221,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         """Logits of both spaces on episodes of held-out tasks, by number of shots."""
         most = int(np.max(self.n_shots))
         sampler = replace(sampler, n_shots=(1, max(most, 5)))
-        for step in range(_N_BATCHES):
-            support, query = sampler.sample(_KEY + step, units, 16)
+        for support, query in islice(sampler.stream(_KEY, units, 16), _N_BATCHES):
             support, query = self._to_device(support), self._to_device(query)
             with torch.no_grad():
                 state = learner.adapt(support)

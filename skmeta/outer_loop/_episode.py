@@ -34,6 +34,15 @@ class Episode(nn.Module):
         self.learner = learner
         self.chunk_size = chunk_size
         self.n_diverged = 0
+        super().train()
+
+    def train(self, mode: bool = True) -> Episode:
+        """Set the mode of all modules, unless it is that of the last call.
+
+        skorch asks for it before every step, and walking through the modules takes a
+        fiftieth of the step of a small learner.
+        """
+        return self if mode == self.training else super().train(mode)
 
     def forward(self, support: dict[str, Tensor], query: dict[str, Tensor]) -> Tensor:
         """Predictions of real query rows: ``(n_rows, n_classes)`` or ``(n_rows,)``."""
@@ -90,14 +99,16 @@ class EpisodeFactory:
         self.sample = sample
         self.chunk_size = chunk_size
 
-    def __call__(self, **params) -> Episode:
+    def __call__(self, **params) -> nn.Module:
         backbone = self._backbone(params)
         with torch.no_grad():
             backbone.eval()
             sample = self.sample.to(row_dtype(self.sample, backbone.modules()))
             n_features = backbone(sample).flatten(1).shape[1]
             backbone.train()
-        learner = self.build_learner(backbone, n_features)
+        return self._wrapped(self.build_learner(backbone, n_features), n_features)
+
+    def _wrapped(self, learner: Learner, n_features: int) -> nn.Module:
         return Episode(learner, self.chunk_size)
 
     def _backbone(self, params) -> nn.Module:
