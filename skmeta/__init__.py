@@ -31,9 +31,21 @@ from .heterogeneous import (
     SelfMadeTasks,
 )
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
-from .metric import DualProtoNetClassifier, ProtoNetClassifier
+from .metric import (
+    DualProtoNetClassifier,
+    MatchingNetClassifier,
+    ProtoNetClassifier,
+    RelationNetClassifier,
+    SimpleShotClassifier,
+)
 from .neural_process import AttentiveNPRegressor, CNPRegressor, ConvCNPRegressor
 from .tasks import PerTask, Task
+from .transfer import (
+    MultiTaskClassifier,
+    MultiTaskRegressor,
+    TransferClassifier,
+    TransferRegressor,
+)
 
 __version__ = "0.1.0.dev0"
 
@@ -60,15 +72,22 @@ __all__ = [
     "InContextRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MatchingNetClassifier",
+    "MultiTaskClassifier",
+    "MultiTaskRegressor",
     "NotAdaptedError",
     "PerTask",
     "ProtoNetClassifier",
+    "RelationNetClassifier",
     "ReptileClassifier",
     "ReptileRegressor",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
     "SelfMadeTasks",
+    "SimpleShotClassifier",
     "SingleTaskWarning",
     "Task",
+    "TransferClassifier",
+    "TransferRegressor",
     "freeze",
 ]

@@ -7,6 +7,7 @@ import copy
 import functools
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,12 @@ from skmeta.utils.discovery import all_estimators
 from skmeta.utils.estimator_checks import ragged_tasks
 
 ESTIMATORS = dict(all_estimators())
+#: An instance of each with the names of its parameters: sklearn reads them anew from
+#: the signature at every call, and there are tens of thousands of cases.
+DEFAULTS = {
+    name: (estimator(), {*estimator._get_param_names()})
+    for name, estimator in ESTIMATORS.items()
+}
 NAMES = ["a", "b", "c"]
 #: Methods that take targets; "again" is a second fit, "go on" a second partial_fit.
 FRESH = ("fit", "partial_fit")
@@ -115,7 +122,7 @@ def anyone(estimator):
 
 @dataclass
 class Case:
-    """One call that must be refused.
+    """A call that must be refused.
 
     `arguments` makes those of the call from good tasks; `match` is found in the
     error, after the names of the task and column have been filled in.
@@ -134,8 +141,7 @@ class Case:
         return f"{self.call}-{self.fault}"
 
     def is_for(self, name):
-        estimator = ESTIMATORS[name]()
-        known = estimator.get_params()
+        estimator, known = DEFAULTS[name]
         return (
             hasattr(estimator, METHODS.get(self.call, self.call))
             and all(param in known for param in self.params)
@@ -677,14 +683,14 @@ BAD_VALUES = {
 
 def parameter_cases():
     """Values out of range, and for every parameter one of no known type."""
-    for name in ESTIMATORS:
-        constraints = ESTIMATORS[name]._parameter_constraints
-        for param in new(name).get_params(deep=False):
+    for name, (estimator, params) in DEFAULTS.items():
+        constraints = estimator._parameter_constraints
+        for param in sorted(params):
             assert param in constraints, f"{name} does not constrain {param}"
             values = [*BAD_VALUES.get(param, [])]
             if constraints[param] != "no_validation":
                 values.append(UNKNOWN)
-            if not neural(new(name)):
+            if not neural(estimator):
                 # No episodes: a score without support rows is fine.
                 values = [
                     v for v in values if not (param == "n_shots" and v is COUNTS[1])
@@ -709,13 +715,23 @@ MAKERS = [
     cell_cases, target_cases, layout_cases, collection_cases, name_cases, group_cases,
     label_cases, target_type_cases, score_cases, unfitted_cases, parameter_cases,
 ]  # fmt: skip
-REFUSED = [
-    pytest.param(name, case, id=f"{name}-{case}")
-    for make in MAKERS
-    for case in make()
-    for name in ESTIMATORS
-    if case.is_for(name)
-]
+
+
+def refused():
+    """For each estimator and fault the calls that must refuse it, as one test.
+
+    A test for each call would be twenty thousand tests, whose bookkeeping costs more
+    than the calls.
+    """
+    together = defaultdict(list)
+    for make in MAKERS:
+        for case in make():
+            for name in ESTIMATORS:
+                if case.is_for(name):
+                    together[name, case.fault].append(case)
+    for (name, fault), found in together.items():
+        assert len({case.call for case in found}) == len(found), (name, fault)
+        yield pytest.param(name, found, id=f"{name}-{fault}")
 
 
 def snapshot(estimator):
@@ -723,8 +739,21 @@ def snapshot(estimator):
     return {name: (id(value), value) for name, value in vars(estimator).items()}
 
 
-@pytest.mark.parametrize("name, case", REFUSED)
-def test_refused(name, case):
+@pytest.mark.parametrize("name, found", [*refused()])
+def test_refused(name, found):
+    """Every call of a fault is tried, and all that went wrong are named."""
+    wrong = []
+    for case in found:
+        try:
+            check_refused(name, case)
+        except Exception as error:
+            error.add_note(f"in the call: {case.call}")
+            wrong.append(error)
+    if wrong:
+        raise ExceptionGroup(f"{len(wrong)} of {len(found)} calls", wrong)
+
+
+def check_refused(name, case):
     if case.call in FRESH or case.kind == "nothing":
         model = new(name, **case.params)
     else:
@@ -735,9 +764,12 @@ def test_refused(name, case):
     before = snapshot(model)
     states = model.states_ if hasattr(model, "states_") else None
     row = len(tasks_of(name)[0][1]) + len(tasks_of(name)[1][1]) + 1
-    with pytest.raises(case.error) as caught:
+    try:
         getattr(model, METHODS.get(case.call, case.call))(**arguments)
-    assert re.search(case.match.replace("{row}", str(row)), str(caught.value))
+    except case.error as error:
+        assert re.search(case.match.replace("{row}", str(row)), str(error))
+    else:
+        raise AssertionError("not refused")
     assert snapshot(model) == before
     assert getattr(model, "states_", None) is states
     if case.call in FRESH or case.kind == "nothing":

@@ -8,10 +8,10 @@ import numpy as np
 #: has, and what there is one of for each row, column or place of a grid: none of them
 #: is where a task lies.
 _ASIDE = {
-    "basis", "center", "chol", "codes", "columns", "covariance", "exists", "features",
-    "frequency", "inverse", "keys", "labels", "linear", "log_shots", "memory",
-    "n_support", "origin", "present", "relevance", "row_weights", "rows", "scale",
-    "sums", "targets", "told", "untold", "values", "variance",
+    "basis", "center", "chol", "codes", "columns", "counts", "covariance", "exists",
+    "features", "frequency", "inverse", "keys", "labels", "linear", "log_shots",
+    "memory", "n_support", "origin", "present", "relevance", "row_weights", "rows",
+    "scale", "sums", "targets", "told", "untold", "values", "variance", "votes",
 }  # fmt: skip
 
 

@@ -73,8 +73,10 @@ class TaskSplit(ValidSplit):
         return super().__call__(dataset, y, groups)
 
 
-def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
-    """Let `net` train episodes built by `factory`, everything else unchanged.
+def episodic(
+    net: NeuralNet, factory, n_classes=None, loader=EpisodeLoader, augment=None
+) -> NeuralNet:
+    """Let `net` train what `factory` builds, everything else unchanged.
 
     Parameters
     ----------
@@ -83,7 +85,11 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     factory : EpisodeFactory
         Its new module.
     n_classes : int, default=None
-        Classes of an episode at the most; None for regression.
+        Number of outputs of the module; None for regression.
+    loader : class, default=EpisodeLoader
+        Iterator over meta-batches, or over batches of rows.
+    augment : callable, default=None
+        Maps ``(support, query)`` to new ones before each training step.
 
     Returns
     -------
@@ -91,10 +97,13 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     """
     changes = {
         "module": factory,
-        "iterator_train": EpisodeLoader,
-        "iterator_valid": EpisodeLoader,
+        "iterator_train": loader,
+        "iterator_valid": loader,
         "iterator_valid__training": False,
     }
+    if augment is not None:
+        changes["iterator_train__augment"] = augment
+        changes["iterator_train__device"] = net.device
     split = net.train_split
     if isinstance(split, ValidSplit):
         changes["train_split"] = TaskSplit(split.cv, random_state=split.random_state)
