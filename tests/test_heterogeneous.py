@@ -387,6 +387,40 @@ def test_partial_adapt_joins_rows_of_different_columns(estimator):
 
 
 @pytest.mark.parametrize("estimator", ALL)
+def test_further_rows_need_the_columns_of_their_task(estimator):
+    model = fitted(estimator)  # the columns of task 0 are a and b
+    (X, y), *_ = named_tasks(estimator, ("acz",), seed=3)
+    before = model.states_
+    for call in (
+        lambda: model.partial_adapt(X, y, groups=[0] * len(X)),
+        lambda: model.partial_adapt([(X, y)]),
+    ):
+        with pytest.raises(
+            ValueError, match=r"lacks the columns \['b'\] of the task 0"
+        ):
+            call()
+    assert model.states_ is before
+    more = X.assign(b=np.nan)  # known to be there, values are not
+    assert len(copy.copy(model).partial_adapt([(more, y)]).states_) == 4
+    assert len(copy.copy(model).partial_adapt(X, y, groups=["new"] * 14).states_) == 5
+    arrays = [(X.to_numpy(), y) for X, y in named_tasks(estimator, ("ab", "ab", "ab"))]
+    model = small(estimator).fit(arrays)
+    for given in ((X.to_numpy(), y, [0] * len(X)), ([(X.to_numpy(), y)],)):
+        with pytest.raises(ValueError, match="has 3 features, but .* expecting 2"):
+            model.partial_adapt(*given)
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_frames_of_a_list_may_have_the_columns_of_fit_in_any_order(estimator):
+    model = fitted(estimator)
+    (X, y), *_ = named_tasks(estimator, ("abc",), seed=3)
+    expected = output(model.adapt([(X, y)]), X, [0] * len(X))
+    found = output(model.adapt([(X[["c", "b", "a"]], y)]), X, [0] * len(X))
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    assert model.score([(X[["c", "a", "b"]], y)]) == model.score([(X, y)])
+
+
+@pytest.mark.parametrize("estimator", ALL)
 def test_arrays_of_different_widths(estimator):
     """No names: columns of two tasks have nothing to do with each other."""
     tasks = [
@@ -434,6 +468,13 @@ def test_missing_values(estimator):
     (X, y), *_ = named_tasks(estimator, ("abc",), seed=3)
     X.loc[:3, "b"] = None
     assert np.isfinite(output(model.adapt(X, y), X)).all()
+    objects = X.astype(object).where(X.notna(), None)
+    assert objects["b"][0] is None
+    expected = output(model.adapt(X, y), X)
+    np.testing.assert_allclose(output(model.adapt(objects, y), objects), expected)
+    np.testing.assert_allclose(
+        output(model.adapt([(objects, y)]), objects, [0] * len(X)), expected, atol=1e-8
+    )
     empty = X.assign(b=np.nan)
     expected = output(model.adapt(X[["a", "c"]], y), X[["a", "c"]])
     np.testing.assert_allclose(output(model.adapt(empty, y), X), expected)
@@ -491,6 +532,15 @@ def test_faults_name_task_and_column(estimator):
         ValueError, match=r"lacks the columns \['z'\] of the task 'mine'"
     ):
         model.predict(X[["a"]], groups=["mine"] * len(X))
+    for value, match in ((np.inf, "infinity"), ("high", "could not convert")):
+        spoilt = X.astype(object)
+        spoilt.loc[4, "z"] = value
+        where = f"(?s){match}.*task 'mine', row 4, column 'z' of X"
+        for call in (model.predict, lambda Z, groups: model.adapt(Z, y, groups)):
+            with pytest.raises(ValueError, match=where):
+                call(spoilt, groups=["mine"] * len(X))
+    with pytest.raises(ValueError, match="'q'"):
+        model.predict(twice, groups=["mine"] * len(twice))
     with pytest.raises(NotFittedError):
         small(estimator).predict(X)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..base import NeuralMetaEstimator
 from ..modules import MLP
@@ -13,16 +14,19 @@ from ..tasks._columns import (
     read_wide_tasks,
     widened,
 )
-from ..tasks._door import split_group_column
+from ..tasks._door import _n_rows, split_group_column
 from ..tasks._table import append_rows, join_tables
+
+NO_COLUMN = np.zeros(0, dtype=np.intp)
 
 
 class TableMetaEstimator(NeuralMetaEstimator):
     """A meta-learner of tables whose columns differ from task to task.
 
-    A frame with exactly the columns of fit must have them in that order, as everywhere
-    in scikit-learn; any other is matched by name. Rows of a known task need the
-    columns of that task. NaN is a missing value.
+    One table with exactly the columns of fit must have them in that order, as
+    everywhere in scikit-learn; any other, and each frame of a list, is matched by name.
+    Further rows of a known task need the columns of that task, and may bring new ones;
+    `adapt` starts a task afresh. NaN is a missing value.
     """
 
     _parameter_constraints: dict = {
@@ -67,7 +71,21 @@ class TableMetaEstimator(NeuralMetaEstimator):
             self._hold(X, groups, lambda task: everything)
         return super()._partial_fit(X, y, groups, **options)
 
+    def _adapt(self, X, y, groups, sample_weight=None, afresh=True):
+        check_is_fitted(self)
+        if not afresh:
+
+            def own(task):
+                return self._own(task) if task in self.states_ else NO_COLUMN
+
+            self._hold(X, groups, own)
+            for t, (rows, _) in enumerate(X if is_task_list(X) else ()):
+                ids = np.full(_n_rows(rows), t)
+                hold_to_tasks(self, rows, ids, known=self._known_columns, own=own)
+        return super()._adapt(X, y, groups, sample_weight, afresh)
+
     def _hold(self, X, groups, own):
+        """Refuse rows of known tasks without their columns; those of a list are new."""
         if is_task_list(X) or hasattr(X, "__next__"):
             return
         rows, ids = split_group_column(X, groups, self.group_column)
@@ -88,7 +106,7 @@ class TableMetaEstimator(NeuralMetaEstimator):
         if task is None and task not in self.states_ and len(self.states_) == 1:
             task = next(iter(self.states_))
         if task not in self.states_:
-            return np.zeros(0, dtype=np.intp)
+            return NO_COLUMN
         block, place = self.states_[task]
         return np.flatnonzero(np.isfinite(block.support.take([place]).X).any(axis=0))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -66,8 +69,9 @@ class RowAndColumnTransformer(Learner):
         self.width = n_features
         self.classifier = classifier
         self.names = Names(n_names, n_features)
-        self.layers = nn.ModuleList(
-            _Layer(n_features, n_heads) for _ in range(n_layers)
+        self.layers = cast(
+            "Iterable[_Layer]",
+            nn.ModuleList(_Layer(n_features, n_heads) for _ in range(n_layers)),
         )
         self.start = nn.Parameter(torch.randn(2, n_features) / n_features**0.5)
         self.norm = nn.LayerNorm(n_features)
