@@ -10,7 +10,7 @@ BENCH ?= $(filter-out $(addprefix benchmarks/,check.py ledger.py tables.py), \
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
 
-.PHONY: help quickstart test test-slow test-min lint docs bench ledger check
+.PHONY: help quickstart test test-slow test-min lint docs linkcheck bench ledger check
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -35,6 +35,10 @@ lint: $(VENV)/.stamp-dev  ## ruff, codespell, mypy
 
 docs: $(VENV)/.stamp-docs  ## the site, in docs/_build/html
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
+linkcheck: $(VENV)/.stamp-docs  ## links to other sites; needs the network
+	$(BIN)/sphinx-build --quiet -b linkcheck -D plot_gallery=0 docs docs/_build/linkcheck
 
 bench: $(VENV)/.stamp-bench  ## benchmarks; one of them: make bench BENCH=path
 	set -e; for script in $(BENCH); do $(BIN)/python $$script; done
@@ -42,7 +46,7 @@ bench: $(VENV)/.stamp-bench  ## benchmarks; one of them: make bench BENCH=path
 ledger: $(VENV)/.stamp-bench  ## all measurements and their tables; LONG=1 for those of hours
 	$(BIN)/python benchmarks/ledger.py $(if $(LONG),--long)
 
-check: $(VENV)/.stamp-bench  ## a minute's worth of the ledger against stored intervals
+check: $(VENV)/.stamp-test  ## a minute's worth of the ledger against stored intervals
 	$(BIN)/python benchmarks/check.py
 
 # Torch goes first and alone, so that pip takes exactly the pinned build.

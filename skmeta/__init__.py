@@ -23,10 +23,29 @@ from .gradient import (
     ReptileClassifier,
     ReptileRegressor,
 )
+from .heterogeneous import (
+    HeterogeneousClassifier,
+    HeterogeneousRegressor,
+    InContextClassifier,
+    InContextRegressor,
+    SelfMadeTasks,
+)
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
-from .metric import DualProtoNetClassifier, ProtoNetClassifier
+from .metric import (
+    DualProtoNetClassifier,
+    MatchingNetClassifier,
+    ProtoNetClassifier,
+    RelationNetClassifier,
+    SimpleShotClassifier,
+)
 from .neural_process import AttentiveNPRegressor, CNPRegressor, ConvCNPRegressor
 from .tasks import PerTask, Task
+from .transfer import (
+    MultiTaskClassifier,
+    MultiTaskRegressor,
+    TransferClassifier,
+    TransferRegressor,
+)
 
 __version__ = "0.1.0.dev0"
 
@@ -43,20 +62,32 @@ __all__ = [
     "DivergenceError",
     "DivergenceWarning",
     "DualProtoNetClassifier",
+    "HeterogeneousClassifier",
+    "HeterogeneousRegressor",
     "HierarchicalClassifier",
     "HierarchicalRegressor",
     "ImplicitMAMLClassifier",
     "ImplicitMAMLRegressor",
+    "InContextClassifier",
+    "InContextRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MatchingNetClassifier",
+    "MultiTaskClassifier",
+    "MultiTaskRegressor",
     "NotAdaptedError",
     "PerTask",
     "ProtoNetClassifier",
+    "RelationNetClassifier",
     "ReptileClassifier",
     "ReptileRegressor",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
+    "SelfMadeTasks",
+    "SimpleShotClassifier",
     "SingleTaskWarning",
     "Task",
+    "TransferClassifier",
+    "TransferRegressor",
     "freeze",
 ]

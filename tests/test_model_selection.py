@@ -633,6 +633,59 @@ def test_shot_curve_of_classifiers():
         np.testing.assert_allclose(found, expected)
 
 
+def with_a_rare_class():
+    """Classification tasks, the last of which alone has a third class."""
+    *tasks, (X, y) = classification_tasks(9)
+    return [*tasks, (X, np.where(np.arange(len(y)) % 3 == 0, 2, y))]
+
+
+def nothing(estimator, X, y=None):
+    """A score for searches of which only what they fit at last matters."""
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: make_pipeline(PerTask(StandardScaler()), LocalClassifier()),
+        lambda: GridSearchCV(
+            LocalClassifier(), {"n_shots": [2]}, scoring=nothing, cv=2
+        ),
+        lambda: tiny(ProtoNetClassifier, label_space="shared"),
+    ],
+)
+def test_folds_that_lack_a_class_know_of_it(make):
+    tasks, folds = with_a_rare_class(), [([0, 1, 2, 3], [8]), ([4, 5, 6, 7, 8], [0])]
+    how = {"shots": [4], "cv": folds, "n_draws": 2, "baseline": None}
+    with routing():
+        curve = shot_curve(make(), tasks, **how)
+        again = shot_curve(make(), *long_format(tasks), **how)
+    assert np.isfinite(curve.scores[0][:, [0, 8]]).all()
+    np.testing.assert_array_equal(curve.scores, again.scores)
+
+
+def test_a_fold_that_lacks_a_class_by_hand():
+    tasks = with_a_rare_class()
+    curve = shot_curve(
+        HierarchicalClassifier(), tasks, shots=[4], cv=[([0, 1, 2, 3], [8])],
+        support="first", baseline=None, scoring="neg_log_loss",
+    )  # fmt: skip
+    X, y, groups = long_format(tasks[:4])
+    meta = HierarchicalClassifier()
+    meta.partial_fit(X, y, groups=groups, classes=[0, 1, 2])
+    X, y = tasks[8]
+    proba = meta.adapt(X[:4], y[:4]).predict_proba(X[4:])
+    assert 2 in y[:4]
+    expected = np.log(proba[np.arange(len(y) - 4), y[4:]]).mean()
+    np.testing.assert_allclose(curve.scores[0, 0, 8], expected)
+
+
+def test_a_comparison_where_a_fold_lacks_a_class():
+    tasks = with_a_rare_class()
+    found = compare(LocalClassifier(), tasks, shots=[4], cv=3, n_draws=1)
+    assert np.isfinite([*found.scores.values()]).all()
+
+
 def test_shot_curve_of_labels_per_task_has_no_pooled_baseline():
     tasks = named_apart(classification_tasks(6))
     curve = shot_curve(LocalClassifier(), tasks, shots=[1, 3], cv=2, n_draws=1)

@@ -42,6 +42,7 @@ from skmeta import (
     RidgeHeadRegressor,
     SingleTaskWarning,
 )
+from skmeta.modules import MLP
 
 FEATURES = ["x0", "x1", "x2"]
 FORMS = ["list", "routed", "column", "index", "polars"]
@@ -579,6 +580,19 @@ def test_base_estimator_is_searchable():
         error_score="raise",
     ).fit(classification_tasks())
     assert search.best_score_ > 0.7
+
+
+@pytest.mark.parametrize("estimator", [None, MLP, MLP((8,))])
+def test_settings_of_a_net_need_a_net(estimator):
+    meta = MAMLClassifier(estimator)
+    with pytest.raises(ValueError, match="estimator__lr is a setting of a net, but"):
+        meta.set_params(estimator__lr=0.1)
+    with pytest.raises(ValueError, match="NeuralNet.*CrossEntropyLoss"):
+        GridSearchCV(meta, {"estimator__lr": [0.1]}, cv=2, error_score="raise").fit(
+            classification_tasks()
+        )
+    meta.set_params(estimator=tiny_net(), estimator__lr=0.3)
+    assert meta.estimator.lr == 0.3
 
 
 def test_search_predicts_after_adapting_its_best_estimator():

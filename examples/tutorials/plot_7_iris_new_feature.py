@@ -149,12 +149,10 @@ for name, scores in accuracy.items():
 # single measurement the middle species lies *between* two others, which no linear "one
 # against the rest" can say. A learned embedding can. Looking at both is cheap.
 #
-# What this does not do yet
-# -------------------------
-# Every task here has one column, and its meaning changes from task to task. That works
-# because all tasks have the **same number of columns**. A single model that takes tasks
-# with different columns, three measurements here and four there, and into which a new
-# column can be added beside the old ones, is not part of skmeta yet; it needs a learner
-# that reads a table as a set of columns. Until then there are two ways: tasks of
-# feature subsets of one size, as here (try ``subset_size=2``), or one model per set of
-# columns.
+# Beside the old measurements
+# ---------------------------
+# Every task here has one column, and its meaning changes from task to task. A single
+# model that takes tasks with different columns, three measurements here and four there,
+# and to which a new column can be added beside the old ones, is
+# :class:`~skmeta.HeterogeneousClassifier`; :doc:`the guide <../../guide/columns>` adds
+# the width of the petal with it.

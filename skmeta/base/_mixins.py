@@ -40,7 +40,7 @@ class FewShotScoreMixin:
             of equal weight.
         """
         check_is_fitted(self)
-        table = self._read(X, y, groups, reset=False)
+        table = self._read_scored(X, y, groups)
         weight = _check_sample_weight(sample_weight, table.X, ensure_non_negative=True)
         known = self._scored_as_known(table)
         judged = [(self, table.take(np.flatnonzero(known)))]
@@ -244,7 +244,7 @@ class MetaClassifierMixin(FewShotScoreMixin, ClassifierMixin):
         return np.where(width, columns, -1)
 
     def _update_classes(self):
-        if self.label_space_ == "per_task":
+        if self.label_space_ == "per_task" and len(self.states_):
             self.classes_ = np.unique(
                 join_labels([b.support.labels for b in self.states_.blocks])
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 #: Parts of a state that say how sure it is, or which classes and how many rows a task
-#: has, and what there is one of for each row of a task or each place of a grid: none of
-#: them is where a task lies.
+#: has, and what there is one of for each row, column or place of a grid: none of them
+#: is where a task lies.
 _ASIDE = {
-    "basis", "chol", "covariance", "exists", "features", "inverse", "keys", "labels",
-    "log_shots", "n_support", "origin", "present", "row_weights", "sums", "told",
-    "untold", "values", "variance",
+    "basis", "center", "chol", "codes", "columns", "counts", "covariance", "exists",
+    "features", "frequency", "inverse", "keys", "labels", "linear", "log_shots",
+    "memory", "n_support", "origin", "present", "relevance", "row_weights", "rows",
+    "scale", "sums", "targets", "told", "untold", "values", "variance", "votes",
 }  # fmt: skip
 
 

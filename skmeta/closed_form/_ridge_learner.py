@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..outer_loop import Learner, TaskState, one_hot
+from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 
 #: The regularisation ranges over decades, so it is learned faster than weights are.
-_ALPHA_GAIN = 5.0
+ALPHA_GAIN = 5.0
 
 
 class RidgeHead(Learner):
@@ -41,7 +41,7 @@ class RidgeHead(Learner):
     ):
         super().__init__(backbone)
         self.classifier = classifier
-        self.log_alpha = nn.Parameter(torch.tensor(-2.0 / _ALPHA_GAIN))
+        self.log_alpha = nn.Parameter(torch.tensor(-2.0 / ALPHA_GAIN))
         self.prior: nn.Parameter | None = None
         if n_classes is not None or not classifier:
             width = n_classes if n_classes is not None else 1
@@ -64,19 +64,18 @@ class RidgeHead(Learner):
         if self.prior is not None:
             present = support.weights.to(features.dtype).unsqueeze(-1)
             targets = targets - present * (features @ self.prior)
+        if support.sample_weight is not None:
+            root = support.sample_weight.sqrt().unsqueeze(-1)
+            features, targets = root * features, root * targets
         alpha = self.alpha
-        few = features.shape[1] < features.shape[2]
-        solve = _solve_rows if few else _solve_features
         # The basis is needed for standard deviations alone, never in training.
         probabilistic = not (self.classifier or self.training)
-        weights, basis = solve(features, targets, alpha, probabilistic)
+        weights, basis = solve_ridge(features, targets, alpha, probabilistic)
         if self.prior is not None:
             weights = weights + self.prior
-        state = {"weights": weights}
+        state = {"weights": weights, **which_classes(support, weights)}
         if basis is not None:
             state["basis"] = basis
-        if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(weights.dtype)
         return state
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
@@ -84,10 +83,7 @@ class RidgeHead(Learner):
         output = self._features(query) @ state["weights"]
         if not self.classifier:
             return output.squeeze(-1)
-        logits = self.log_scale.exp() * output
-        if "exists" in state:
-            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
-        return logits
+        return only_existing(self.log_scale.exp() * output, state)
 
     def leverage(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Posterior variance of the mean of each row over that of the noise."""
@@ -99,7 +95,7 @@ class RidgeHead(Learner):
     @property
     def alpha(self) -> Tensor:
         """Noise variance over the prior variance of a weight."""
-        return (_ALPHA_GAIN * self.log_alpha).exp()
+        return (ALPHA_GAIN * self.log_alpha).exp()
 
     def _features(self, batch: TaskBatch) -> Tensor:
         """Features and a constant; rows of padding are zero throughout."""
@@ -119,6 +115,18 @@ class RidgeHead(Learner):
 
 
 Solved = tuple[Tensor, Tensor | None]
+
+
+def solve_ridge(
+    features: Tensor, targets: Tensor, alpha: Tensor, probabilistic: bool
+) -> Solved:
+    """Ridge weights of every task by the smaller of two systems, and their basis.
+
+    `alpha` is one number for all, or ``(n_tasks, 1, 1)``.
+    """
+    few = features.shape[1] < features.shape[2]
+    solve = _solve_rows if few else _solve_features
+    return solve(features, targets, alpha, probabilistic)
 
 
 def _solve_features(

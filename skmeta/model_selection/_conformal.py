@@ -178,6 +178,11 @@ class Conformal(MetaEstimator):
         self.estimator_, self.score_distributions_ = inner, found
         return CountedSupport(states, table.counts)
 
+    def _forget_training(self, ids):
+        inner = copy.copy(self.estimator_)
+        inner._forget_training(ids)
+        self.estimator_ = inner
+
     def _check_inner(self):
         inner = self._unfitted
         if not isinstance(inner, MetaEstimator) or (

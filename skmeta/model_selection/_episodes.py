@@ -186,7 +186,7 @@ def cross_evaluate(estimators, rows, plan, scoring, cv, n_jobs=None):
 
 def _one_fold(estimator, rows, train, test, plan, masks, scoring):
     begin = time.perf_counter()
-    fitted = estimator if train is None else rows.take(train).fit(estimator)
+    fitted = estimator if train is None else rows.take(train).fit(estimator, rows.y)
     kept = rows.positions(test)
     parts = [(i, draw, mask[kept]) for i, draw, mask in masks]
     scores = plan.score(HeldOut(fitted, rows.take(test)), scoring, parts)

@@ -151,7 +151,8 @@ class TaskNovelty(BaseEstimator):
         shape = len(self._plan.shots), self._plan.n_draws, rows.n_tasks, 3
         statistics = np.full(shape, np.nan)
         for train, test in task_folds(self.cv, rows.n_tasks, self._plan.seed):
-            held_out = HeldOut(rows.take(train).fit(estimator), rows.take(test))
+            fitted = rows.take(train).fit(estimator, rows.y)
+            held_out = HeldOut(fitted, rows.take(test))
             statistics[:, :, test] = _statistics(held_out, self._plan)
         measured = np.isfinite(statistics).any(axis=(1, 2, 3))
         if not measured.any():

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing
 
 from ..adapted import unwrap
@@ -70,9 +71,44 @@ class TaskRows:
         number[tasks] = np.arange(len(tasks))
         return number
 
-    def fit(self, estimator):
-        """A clone of the estimator, fitted on these tasks."""
-        estimator = clone(estimator)
+    def fit(self, estimator, labels=None):
+        """A clone of the estimator, fitted on these tasks.
+
+        Parameters
+        ----------
+        estimator : meta-learner, or Pipeline or search that ends in one
+            Not changed.
+        labels : array-like, default=None
+            Of all tasks: classes that a classifier must know even where these tasks
+            lack them.
+
+        Returns
+        -------
+        estimator : fitted estimator
+        """
+        fitted = self._fit(clone(estimator))
+        return fitted if labels is None else self._with_classes(fitted, labels)
+
+    def _with_classes(self, fitted, labels):
+        """Fit the last step anew where it lacks a class, this time knowing of it."""
+        steps, meta = unwrap(fitted)
+        if not is_classifier(meta) or meta.label_space_ == "per_task":
+            return fitted
+        classes = np.unique(labels)
+        if np.isin(classes, meta.classes_).all():
+            return fitted
+        rows = HeldOut(fitted, self).rows
+        again = (
+            clone(meta)
+            .set_params(group_column=None)
+            .partial_fit(
+                rows.X, rows.y, groups=np.array(rows.ids)[rows.codes], classes=classes
+            )
+        )
+        again.set_params(group_column=meta.group_column)
+        return make_pipeline(*steps, again) if steps else again
+
+    def _fit(self, estimator):
         if self.listed:
             return estimator.fit(self.X)
         if unwrap(estimator)[1].group_column is not None:

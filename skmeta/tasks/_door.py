@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import narwhals.stable.v1 as nw
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _get_feature_names,
     _num_samples,
+    check_array,
     check_consistent_length,
+    check_X_y,
     validate_data,
 )
 
@@ -152,15 +156,20 @@ def _read_task(t, X, y):
 
 
 def _same_layout(Xs, ys, classifier):
-    shape, kind = Xs[0].shape[1:], label_kind(ys[0])
-    for t, (X, y) in enumerate(zip(Xs, ys, strict=True)):
+    shape = Xs[0].shape[1:]
+    for t, X in enumerate(Xs):
         if X.shape[1:] != shape:
             raise ValueError(
                 f"Task {t}: X has {X.shape[1]} features of shape {X.shape[1:]}, but "
                 f"task 0 has {shape[0]} of shape {shape}; all tasks must have the same "
                 "columns."
             )
-        if classifier and label_kind(y) != kind:
+    _same_kind(ys, classifier)
+
+
+def _same_kind(ys, classifier):
+    for t, y in enumerate(ys):
+        if classifier and label_kind(y) != label_kind(ys[0]):
             raise TypeError(
                 f"Task {t}: y has dtype {y.dtype}, but that of task 0 is "
                 f"{ys[0].dtype}; labels of different types cannot be compared."
@@ -337,31 +346,42 @@ def _is_missing(values):
 
 
 def _validate(estimator, X, y, codes, ids, reset, classifier, rows=None):
-    """Checked arrays; `rows` is how rows are counted in errors, where not through."""
+    """Checked arrays; `rows` is how rows are counted in errors, where not through.
+
+    With `reset` None the columns are neither remembered nor held against those of fit.
+    NaN in `X` is a missing value where the estimator has the tag for it.
+    """
+    missing = get_tags(estimator).input_tags.allow_nan
     names = _get_feature_names(X)
     if names is not None:
         _refuse_duplicates(names)
     y = y if y is None or hasattr(y, "dtype") else _as_labels(y)
     try:
-        X, y = _checked(estimator, X, y, reset, classifier)
+        X, y = _checked(estimator, X, y, reset, classifier, missing)
     except (ValueError, TypeError) as error:
         rows = np.arange(len(codes)) if rows is None else rows
-        where = _locate(X, y, codes, ids, names, rows, classifier)
+        where = _locate(X, y, codes, ids, names, rows, classifier, missing)
         if not where:
             raise
         raise type(error)(f"{error}\nFirst found in {where}.") from error
-    _check_shape(estimator, X, reset)
+    if reset is not None:
+        _check_shape(estimator, X, reset)
     check_consistent_length(X, codes)
     return X, y
 
 
-def _checked(estimator, X, y, reset, classifier):
-    params = {"allow_nd": True, "reset": reset}
+def _checked(estimator, X, y, reset, classifier, missing):
+    params = {"allow_nd": True, "ensure_all_finite": "allow-nan" if missing else True}
+    check, check_both = check_array, check_X_y
+    if reset is None:
+        params["estimator"] = estimator
+    else:
+        check = check_both = partial(validate_data, estimator, reset=reset)
     if y is None:
-        return _numbers(validate_data(estimator, X, **params), "X"), None
+        return _numbers(check(X, **params), "X", missing), None
     y = _to_numpy(y)
-    X, y = validate_data(estimator, X, y, y_numeric=not classifier, **params)
-    X = _numbers(X, "X")
+    X, y = check_both(X, y, y_numeric=not classifier, **params)
+    X = _numbers(X, "X", missing)
     if _is_missing(y).any():  # sklearn takes None among objects
         raise ValueError("Input y contains NaN or None.")
     if not classifier:
@@ -376,18 +396,20 @@ def _checked(estimator, X, y, reset, classifier):
     return X, np.array(y)
 
 
-def _numbers(values, name):
+def _numbers(values, name, missing=False):
     """Real numbers of a type that Torch has."""
     if values.dtype.kind == "O":
         values = values.astype(np.float64)
-        if not np.isfinite(values).all():  # None was no NaN before
+        if not _finite(values, missing).all():  # None was no NaN before
             raise ValueError(f"Input {name} contains NaN or infinity.")
     if values.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} has dtype {values.dtype}, but real numbers are needed; convert "
             "strings, dates and durations first."
         )
-    if values.size and max(float(values.max()), -float(values.min())) > LARGEST:
+    # NaN, where it is let through, is left out by fmax and fmin.
+    top, bottom = np.fmax.reduce, np.fmin.reduce
+    if values.size and max(top(values, None), -float(bottom(values, None))) > LARGEST:
         raise ValueError(f"{name} contains values too large to be squared; scale it.")
     native = values.dtype.newbyteorder("=")
     return values.astype(np.float64 if native.itemsize > 8 else native, copy=False)
@@ -404,7 +426,7 @@ def _check_shape(estimator, X, reset):
         )
 
 
-def _locate(X, y, codes, ids, names, rows, classifier):
+def _locate(X, y, codes, ids, names, rows, classifier, missing=False):
     """Task, row and column of the first cell that cannot be used."""
     for name, values in (("X", X), ("y", y)):
         try:
@@ -414,7 +436,7 @@ def _locate(X, y, codes, ids, names, rows, classifier):
         if values.ndim == 0 or len(values) != len(codes):
             continue
         is_label = name == "y" and classifier
-        bad = ~_finite(values)
+        bad = ~_finite(values, missing and name == "X")
         if is_label and values.dtype.kind not in "fc":
             bad = _is_missing(values.ravel())
         if not bad.any():
@@ -430,10 +452,11 @@ def _locate(X, y, codes, ids, names, rows, classifier):
     return ""
 
 
-def _finite(values):
+def _finite(values, missing=False):
+    """Which values can be used; NaN can where it stands for a missing value."""
     kind = values.dtype.kind
     if kind == "f":
-        return np.abs(values) <= LARGEST
+        return ~(np.abs(values) > LARGEST) if missing else np.abs(values) <= LARGEST
     if kind == "c":
         return np.isfinite(values) & (values.imag == 0)
     if kind in "biu":
@@ -441,7 +464,8 @@ def _finite(values):
 
     def finite(value):
         try:
-            return bool(np.isfinite(float(value)))
+            value = float(np.nan if value is None else value)
+            return bool(np.isfinite(value)) or (missing and np.isnan(value))
         except (TypeError, ValueError):
             return False
 

@@ -1,0 +1,126 @@
+"""What both learners of tables know of columns: which there are, and on what scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..outer_loop import TaskState
+from ..tasks._batch import TaskBatch
+
+#: Standardised values beyond it are cut: the scale of a few rows is a rough one.
+_FARTHEST = 10.0
+#: A column whose spread is smaller than this share of its size is constant.
+_CONSTANT = 1e-6
+#: Rows of each class that are thought to have been seen before the support.
+_ROWS_BEFORE = 5.0
+#: How often the name of a column is hidden in training, so that new ones do no harm.
+_HIDDEN = 0.3
+
+
+def columns_of(support: TaskBatch) -> TaskState:
+    """Columns of each task, with mean and deviation of their support rows.
+
+    Only those that vary within the support: a constant tells nothing, and one without
+    values is not there. They come first, so that a task of few columns among many
+    costs little.
+
+    Returns
+    -------
+    dict of Tensor, each of shape (n_tasks, n_columns)
+        ``columns``, positions in the wide table; ``present``, 1 for real columns and
+        0 for padding; ``center`` and ``scale``.
+    """
+    X, known = _values(support)
+    count = known.sum(dim=1).clamp(min=1)
+    center = (X * known).sum(dim=1) / count
+    deviation = ((X - center.unsqueeze(1)) * known).square().sum(dim=1) / count
+    scale = deviation.sqrt()
+    present = scale > _CONSTANT * center.abs()
+    width = max(int(present.sum(dim=1).max()), 1) if present.shape[1] else 0
+    order = present.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+    order = order[:, :width]
+    present = present.gather(1, order)
+    return {
+        "columns": order.to(X.dtype),
+        "present": present.to(X.dtype),
+        "center": center.gather(1, order),
+        "scale": torch.where(present, scale.gather(1, order), 1.0),
+    }
+
+
+def cells_of(state: TaskState, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+    """Standardised cells of the columns of each task, and which of them have a value.
+
+    Both are ``(n_tasks, n_rows, n_columns)``; cells without a value are zero.
+    """
+    X, known = _values(batch)
+    columns = state["columns"].long().unsqueeze(1).expand(-1, X.shape[1], -1)
+    X, known = X.gather(2, columns), known.gather(2, columns)
+    known = known * state["present"].unsqueeze(1)
+    cells = (X - state["center"].unsqueeze(1)) / state["scale"].unsqueeze(1)
+    return cells.clamp(-_FARTHEST, _FARTHEST) * known, known
+
+
+def _values(batch: TaskBatch) -> tuple[Tensor, Tensor]:
+    """Values, zero where there is none, and 1 where there is one."""
+    known = batch.X.isfinite()
+    if batch.mask is not None:
+        known = known & batch.mask.unsqueeze(-1)
+    return torch.where(known, batch.X, 0.0), known.to(batch.X.dtype)
+
+
+def class_frequency(support: TaskBatch, members: Tensor) -> Tensor:
+    """Logarithms of how frequent classes are, ``(n_tasks, n_classes)``.
+
+    Rows that all classes share beforehand are added, since a few rows say little.
+    """
+    counts = members.sum(dim=1) + _ROWS_BEFORE
+    if support.class_mask is not None:
+        counts = counts * support.class_mask
+    return (counts / counts.sum(dim=1, keepdim=True)).clamp(min=1e-9).log()
+
+
+class Names(nn.Module):
+    """A learned vector for each column that means the same in all tasks.
+
+    Parameters
+    ----------
+    n_names : int
+        Such columns: the first of the wide table. Any other has the vector zero.
+    width : int
+        Length of the vectors.
+    """
+
+    def __init__(self, n_names: int, width: int):
+        super().__init__()
+        self.n_names = n_names
+        self.vectors = nn.Parameter(torch.zeros(n_names, width))
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Vectors ``(n_tasks, n_columns, width)`` of the columns at these positions."""
+        if self.n_names == 0:
+            return self.vectors.new_zeros(*columns.shape, self.vectors.shape[1])
+        known = columns < self.n_names
+        if self.training:
+            known = known & (torch.rand_like(columns) >= _HIDDEN)
+        vectors = self.vectors[columns.long().clamp(max=self.n_names - 1)]
+        return vectors * known.unsqueeze(-1).to(vectors.dtype)
+
+
+class TargetScale(nn.Module):
+    """Level and spread of the targets of a task, shrunk towards those of all tasks."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_strength = nn.Parameter(torch.zeros(()))
+
+    def forward(self, support: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Level and spread, each ``(n_tasks, 1)``."""
+        assert support.y is not None
+        weights, strength = support.weights, self.log_strength.exp()
+        count = weights.sum(dim=1, keepdim=True)
+        y = support.y * weights
+        level = y.sum(dim=1, keepdim=True) / (count + strength)
+        squares = ((y - level) * weights).square().sum(dim=1, keepdim=True)
+        return level, ((squares + strength) / (count + strength)).sqrt()

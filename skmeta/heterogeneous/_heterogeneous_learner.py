@@ -1,0 +1,203 @@
+"""Codes of columns and a closed-form head, for tables whose columns differ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..closed_form._ridge_learner import ALPHA_GAIN, solve_ridge
+from ..outer_loop import Learner, TaskState, one_hot
+from ..tasks._batch import TaskBatch
+from ._columns_learner import (
+    Names,
+    TargetScale,
+    cells_of,
+    class_frequency,
+    columns_of,
+)
+
+
+class ColumnSet(Learner):
+    """Infers from the support what each column means, then solves for a linear head.
+
+    A column's *code* is pooled over its (value, target) pairs in the support rows. A
+    row is embedded by its cells, each seen together with the code of its column,
+    pooled over columns. The head is ridge regression on that embedding and on the
+    cells themselves, scaled by a relevance that is read off the code.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Maps cells ``(n_cells, 1 + width)``, a value and the code of its column, to
+        features.
+    n_features : int
+        Number of features.
+    width : int, default=32
+        Width of a code.
+    n_classes : int, default=None
+        Size of a label space that all tasks share; None for regression and for labels
+        that exist only inside their task.
+    classifier : bool, default=False
+        Whether targets are classes.
+    n_names : int, default=0
+        Columns that mean the same in all tasks, the first of the wide table.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        n_features: int,
+        width: int = 32,
+        n_classes: int | None = None,
+        classifier: bool = False,
+        n_names: int = 0,
+    ):
+        super().__init__(backbone)
+        self.classifier = classifier
+        self.pair = _layers(1 if classifier else 3, width, width)
+        self.code = _layers(2 * width + 2 if classifier else width + 2, width, width)
+        self.names = Names(n_names, width)
+        self.relevance = nn.Linear(width, 1)
+        self.mix = nn.Sequential(nn.Linear(n_features, n_features), nn.ReLU())
+        # Training starts close to ridge regression on the cells alone.
+        self.log_gain = nn.Parameter(torch.tensor(-1.0))
+        # Of the regularisation: at 10 rows of 8 columns, and how it goes with both.
+        self.log_alpha = nn.Parameter(torch.zeros(3))
+        self.classes: nn.Parameter | None = None
+        self.prior: nn.Parameter | None = None
+        if n_classes is not None or not classifier:
+            self.prior = nn.Parameter(torch.zeros(n_features + 1, n_classes or 1))
+        if n_classes is not None:
+            self.classes = nn.Parameter(torch.randn(n_classes, width) / width**0.5)
+        if classifier:
+            self.log_scale = nn.Parameter(torch.tensor(5.0).log())
+        else:
+            self.target_scale = TargetScale()
+
+    def adapt(self, support: TaskBatch) -> TaskState:
+        """Columns with their codes, and the weights of the head."""
+        state = columns_of(support)
+        cells, known = cells_of(state, support)
+        targets = self._targets(support, state)
+        state["codes"] = self._codes(cells, known, targets, state)
+        state["relevance"] = nn.functional.softplus(
+            self.relevance(state["codes"]).squeeze(-1)
+        )
+        features = self._features(state, support)
+        if self.classifier:  # what the absence of a class says is for the constant
+            targets = (targets - self._even(support)) * features[..., -1:]
+        if self.prior is not None:
+            targets = targets - features[..., -len(self.prior) :] @ self.prior
+        alpha = self._alpha(support, state)
+        share = self._shares(support, state).unsqueeze(-1).sqrt()
+        weights, _ = solve_ridge(share * features, share * targets, alpha, False)
+        n_columns = cells.shape[2]
+        state["linear"], state["weights"] = weights.split(
+            [n_columns, weights.shape[1] - n_columns], dim=1
+        )
+        if self.prior is not None:
+            state["weights"] = state["weights"] + self.prior
+        if support.class_mask is not None:
+            state["exists"] = support.class_mask.to(weights.dtype)
+        return state
+
+    def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
+        """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
+        weights = torch.cat([state["linear"], state["weights"]], dim=1)
+        output = self._features(state, query) @ weights
+        if not self.classifier:
+            return output.squeeze(-1) * state["spread"] + state["level"]
+        logits = self.log_scale.exp() * output + state["frequency"].unsqueeze(1)
+        if "exists" in state:
+            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
+        return logits
+
+    def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
+        """Targets of the head ``(n_tasks, n_rows, n_outputs)``, zero for padding."""
+        if self.classifier:
+            members = one_hot(support, support.X.dtype)
+            state["frequency"] = class_frequency(support, members)
+            return members
+        assert support.y is not None
+        state["level"], state["spread"] = self.target_scale(support)
+        standard = (support.y - state["level"]) / state["spread"]
+        return (standard * support.weights).unsqueeze(-1)
+
+    @staticmethod
+    def _even(support: TaskBatch) -> Tensor | float:
+        """Target of a class where all are equally likely, for as many as there are."""
+        assert support.n_classes is not None
+        if support.class_mask is None:
+            return 1 / support.n_classes
+        n_classes = support.class_mask.sum(dim=1).to(support.X.dtype)
+        return (1 / n_classes)[:, None, None]
+
+    def _alpha(self, support: TaskBatch, state: TaskState) -> Tensor:
+        """Regularisation ``(n_tasks, 1, 1)``, which depends on the size of a task."""
+        n_rows = support.weights.sum(dim=1).clamp(min=1)
+        n_columns = state["present"].sum(dim=1).clamp(min=1)
+        level, by_rows, by_columns = ALPHA_GAIN * self.log_alpha
+        log_alpha = level + by_rows * (n_rows / 10).log()
+        return (log_alpha + by_columns * (n_columns / 8).log()).exp()[:, None, None]
+
+    def _shares(self, support: TaskBatch, state: TaskState) -> Tensor:
+        """Weights of rows, such that all classes weigh the same, ``(n_tasks, n_rows)``.
+
+        How frequent a class is enters as a logit instead, which few rows hardly move.
+        """
+        if not self.classifier:
+            return support.weights
+        members = one_hot(support, support.X.dtype)
+        counts = members.sum(dim=1, keepdim=True)
+        n_seen = (counts > 0).sum(dim=2, keepdim=True).clamp(min=1)
+        share = members / (counts.clamp(min=1) * n_seen)
+        return share.sum(dim=2) * counts.sum(dim=2)
+
+    def _codes(
+        self, cells: Tensor, known: Tensor, targets: Tensor, state: TaskState
+    ) -> Tensor:
+        """Codes ``(n_tasks, n_columns, width)``, whatever the order of the rows."""
+        if self.classifier:
+            pooled = self._pool_classes(cells, known, targets)
+        else:
+            y = targets.expand(-1, -1, cells.shape[2])
+            pairs = self.pair(torch.stack([cells, y, cells * y], dim=-1))
+            count = known.sum(dim=1).unsqueeze(-1)
+            mean = (pairs * known.unsqueeze(-1)).sum(dim=1) / count.clamp(min=1)
+            pooled = torch.cat([mean, count.log1p(), count.sqrt() / 10], dim=-1)
+        return self.code(pooled) + self.names(state["columns"])
+
+    def _pool_classes(self, cells: Tensor, known: Tensor, members: Tensor) -> Tensor:
+        """Mean and deviation over classes of the mean of each class, by column."""
+        pairs = self.pair(cells.unsqueeze(-1)) * known.unsqueeze(-1)
+        counts = torch.einsum("tnc,tnk->tkc", members, known).unsqueeze(-1)
+        sums = torch.einsum("tnc,tnkh->tkch", members, pairs)
+        means = sums / counts.clamp(min=1)
+        if self.classes is not None:  # a class is the same in all tasks
+            means = means + nn.functional.relu(means + self.classes)
+        seen = (counts > 0).to(means.dtype)
+        n_seen = seen.sum(dim=2).clamp(min=1)
+        mean = (means * seen).sum(dim=2) / n_seen
+        away = ((means - mean.unsqueeze(2)) * seen).square().sum(dim=2) / n_seen
+        shots = counts.sum(dim=2) / n_seen
+        return torch.cat([mean, (away + 1e-6).sqrt(), shots.log1p(), n_seen.log()], -1)
+
+    def _features(self, state: TaskState, batch: TaskBatch) -> Tensor:
+        """Scaled cells, embedding and a constant; rows of padding are zero."""
+        cells, known = cells_of(state, batch)
+        code = state["codes"].unsqueeze(1).expand(-1, cells.shape[1], -1, -1)
+        seen = torch.cat([cells.unsqueeze(-1), code], dim=-1)
+        flat = self.backbone(seen.flatten(0, 2)).flatten(1)
+        features = flat.unflatten(0, cells.shape) * known.unsqueeze(-1)
+        count = known.sum(dim=2, keepdim=True).clamp(min=1)
+        embedded = self.mix(features.sum(dim=2) / count)
+        present = batch.weights.to(cells.dtype).unsqueeze(-1)
+        n_columns = state["present"].sum(dim=1).clamp(min=1)[:, None, None]
+        scaled = cells * (state["relevance"].unsqueeze(1) / n_columns).sqrt()
+        gain = self.log_gain.exp() / embedded.shape[-1] ** 0.5
+        embedded = gain * embedded * present
+        return torch.cat([scaled, embedded, present], dim=-1)
+
+
+def _layers(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, width), nn.ReLU(), nn.Linear(width, n_out))
