@@ -30,6 +30,9 @@ OMNIGLOT = {
         "first-order MAML (Nichol et al. 2018)",
     ),
 }
+# The combined learner of banking77.json, and the reference of neural_process.json.
+TEXT, TRUTH = "TextCNN + TF-IDF", "true posterior"
+_NONE = {"mean": 0.0}
 SINUSOID_BASELINES = (
     "Gaussian process of each wave alone",
     "mean of the training targets",
@@ -49,14 +52,35 @@ COLUMNS = (
 def page():
     """Text of the page."""
     parts = [HEAD, "## Accuracy at a glance", table(COLUMNS, glance())]
-    for make in (grouped, guard, intervals, alarm, asked, speed, overhead, fleet, runs):
+    for make in (
+        grouped,
+        text,
+        densities,
+        leaves,
+        learners,
+        guard,
+        intervals,
+        alarm,
+        asked,
+        speed,
+        overhead,
+        fleet,
+        served,
+        runs,
+    ):
         parts += make()
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 # ------------------------------------------------------------------- accuracy
 def glance():
-    return [*glance_grouped(), *glance_omniglot(), *glance_sinusoid()]
+    return [
+        *glance_grouped(),
+        *glance_omniglot(),
+        *glance_text(),
+        *glance_sinusoid(),
+        *glance_densities(),
+    ]
 
 
 def glance_grouped():
@@ -93,6 +117,47 @@ def glance_omniglot():
                 f"{c['accuracy']:.1f} ± {c['interval']:.1f}",
                 f"nearest class mean of pixels: {c['pixel_centroid']:.1f}",
                 f"{entry['cpu_seconds']:.0f}",
+            ]
+
+
+def glance_text():
+    """The combined learner beside the best of the others."""
+    entry = load("banking77")
+    if entry is None:
+        return
+    results = entry["results"]
+    both = results[TEXT]
+    others = {n: r for n, r in results.items() if n != TEXT}
+    for key in [key for key in both if key.endswith("accuracy")]:
+        base = max(others, key=lambda name: others[name].get(key, _NONE)["mean"])
+        yield [
+            f"Banking77 {key.removesuffix(' accuracy')}",
+            f"{len(entry['folds'])} {entry['protocol']}, accuracy in %",
+            f"{len(entry['seeds'])}",
+            f"`DualProtoNetClassifier`, {TEXT}",
+            "-",
+            _percent(both[key]),
+            f"{base}: {_percent(others[base][key])}",
+            f"{both['cpu_seconds']:.0f} a fold",
+        ]
+
+
+def glance_densities():
+    """The best learner of each kind of function beside the truth."""
+    entry = load("neural_process")
+    for world, results in (entry["results"] if entry else {}).items():
+        ours = {n: r for n, r in results.items() if n != TRUTH}
+        for shots in _shots(results):
+            best = max(ours, key=lambda name: ours[name][shots]["log_density"])
+            yield [
+                f"{world}, {shots}",
+                entry["protocol"],
+                f"{len(entry['seeds'])}",
+                f"`{best}`",
+                "-",
+                _density(ours[best][shots]),
+                f"{TRUTH}: {_density(results[TRUTH][shots])}",
+                f"{ours[best]['cpu_seconds']:.0f}",
             ]
 
 
@@ -152,6 +217,76 @@ def grouped():
             f"### {_words(data)}\n\n{part[0]['metric']}, {part[0]['protocol']}, "
             f"{len(part[0]['seeds'])} splits\n\n{table(header, body)}"
         )
+
+
+def text():
+    """Accuracy of every method, and what the combination of both is better by."""
+    entry = load("banking77")
+    if entry is None:
+        return
+    results = entry["results"]
+    keys = [key for key in results[TEXT] if key.endswith("accuracy")]
+    gains = [key.replace("accuracy", "gain") for key in keys]
+    header = ["", *(key.removesuffix(" accuracy") for key in keys)]
+    accuracies = [
+        [name, *(_percent(row.get(key)) for key in keys), f"{row['cpu_seconds']:.0f}"]
+        for name, row in results.items()
+    ]
+    differences = [
+        [name, *(_by_fold(row.get(key)) for key in gains)]
+        for name, row in results.items()
+        if gains[0] in row
+    ]
+    yield (
+        f"## Banking77\n\n{len(entry['folds'])} {entry['protocol']}; accuracy in %, "
+        "mean of the folds, and CPU-seconds of training a fold.\n\n"
+        + table([*header, "seconds"], accuracies)
+    )
+    if differences:
+        yield (
+            f"Points by which {TEXT} is better on the same episodes: mean, and least "
+            "and most of the folds.\n\n" + table(header, differences)
+        )
+
+
+def _percent(cell):
+    return "-" if cell is None else f"{cell['mean']:.1f} ± {cell['interval']:.1f}"
+
+
+def _by_fold(cell):
+    if cell is None:
+        return "-"
+    low, high = min(cell["by_fold"]), max(cell["by_fold"])
+    return f"{_percent(cell)} ({low:.1f} to {high:.1f})"
+
+
+def densities():
+    """Log-density of every learner, and how far it stays below the truth."""
+    entry = load("neural_process")
+    for world, results in (entry["results"] if entry else {}).items():
+        shots = _shots(results)
+        body = [
+            [
+                name,
+                *(_density(row[k]) for k in shots),
+                *(f"{row[k]['below_truth']:.3f}" for k in shots),
+                "-" if name == TRUTH else f"{row['cpu_seconds']:.0f}",
+            ]
+            for name, row in results.items()
+        ]
+        header = ["", *shots, *(f"below truth, {k}" for k in shots), "seconds"]
+        yield (
+            f"## Log-density: {world}\n\n{entry['protocol']}; "
+            f"{len(entry['seeds'])} seeds.\n\n" + table(header, body)
+        )
+
+
+def _shots(results):
+    return [key for key in results[TRUTH] if key.endswith("shots")]
+
+
+def _density(cell):
+    return f"{cell['log_density']:.3f} ± {cell['interval']:.3f}"
 
 
 def _with_interval(row):
@@ -234,6 +369,60 @@ def asked():
     return _plain("ask_rows", "Asking for rows")
 
 
+def leaves():
+    """Every view of the leaves: accuracy of all methods on the same episodes."""
+    for view in ("margin", "shape", "texture", "images"):
+        entry = load(f"leaves_{view}")
+        if entry is None:
+            continue
+        settings = [k for k in next(iter(entry["results"].values())) if "w" in k]
+        body = [
+            [name, *(_percent(row[s]) for s in settings), f"{row['cpu_seconds']:.0f}"]
+            for name, row in entry["results"].items()
+        ]
+        yield (
+            f"## Leaves by {view}\n\n{entry['protocol']}; {len(entry['seeds'])} "
+            "seeds. Accuracy in %, and seconds of training.\n\n"
+            + table(["", *settings, "CPU s"], body)
+        )
+
+
+def learners():
+    """Omniglot under one budget, a file for each learner."""
+    for kind, title in (
+        ("short", "Omniglot, the same time for every learner"),
+        ("lake", "Omniglot within alphabets"),
+    ):
+        paths = sorted(Path(RESULTS).glob(f"omniglot_{kind}_*.json"))
+        entries = [load(path.stem) for path in paths]
+        if not entries:
+            continue
+        settings = list(dict.fromkeys(s for e in entries for s in e["results"]))
+        body = [
+            [
+                f"{entry['learner']}, {entry['n_steps']:,} steps",
+                *(_percent(entry["results"].get(s)) for s in settings),
+            ]
+            for entry in entries
+        ]
+        pixels = [
+            next(e["results"][s] for e in entries if s in e["results"])
+            for s in settings
+        ]
+        cells = [f"{cell['pixel_centroid']:.1f}" for cell in pixels]
+        body.append(["nearest class mean of pixels", *cells])
+        yield (
+            f"## {title}\n\n{entries[0]['protocol']}; seed {entries[0]['seeds'][0]}. "
+            "Accuracy in %.\n\n" + table(["", *settings], body)
+        )
+
+
+def _percent(cell):
+    if cell is None:
+        return "-"
+    return f"{cell['accuracy']:.1f} ± {cell['interval']:.1f}"
+
+
 def _plain(name, title):
     """A ledger of flat records as it is."""
     entry = load(name)
@@ -313,6 +502,31 @@ def fleet():
     yield (
         f"## A fleet\n\n{entry['protocol']}.\n\n"
         + table(["", "adapt", "predict", "quality"], body)
+    )
+
+
+def served():
+    """A million rows by id, events one by one, one file."""
+    entry = load("serve_fleet")
+    if entry is None:
+        return
+    names = list(entry["results"])
+    steps = list(entry["results"][names[0]]["seconds"])
+    body = [
+        [
+            step,
+            *(f"{entry['results'][n]['seconds'][step]['cpu']:.2f} s" for n in names),
+        ]
+        for step in steps
+    ]
+    for key, label, form in (
+        ("file_bytes_per_task", "bytes of the file per task", "{:,}"),
+        ("streamed_minus_batch", "streamed minus batch, at the most", "{:.0e}"),
+    ):
+        body.append([label, *(form.format(entry["results"][n][key]) for n in names)])
+    yield (
+        f"## A fleet at work\n\n{entry['protocol']}. Seconds are of the processor.\n\n"
+        + table(["", *(f"`{name}`" for name in names)], body)
     )
 
 

@@ -1,13 +1,15 @@
 """Banking77: intents never seen, from 1 and 5 queries of each.
 
 The five class-disjoint folds of Dopierre et al. (2021): 25 training, 25 validation and
-27 test intents. Vocabulary, document frequencies, word vectors and networks are learned
-on the training and validation intents, and the test intents are judged once, every
-method on the same episodes. Settings were chosen on the validation intents of the first
-fold, from its training intents alone (``--develop``).
+27 test intents. Settings, the same for all folds, were chosen on the validation intents
+of the first, from its training intents alone (``--develop``). Then vocabulary, document
+frequencies, word vectors and networks are learned on the training and validation
+intents of each fold, and its test intents are judged once, every method on the same
+episodes.
 
     python benchmarks/banking77.py
-    python benchmarks/banking77.py --develop
+    python benchmarks/banking77.py --folds 0 --methods "TextRNN ProtoNet"  # adds to it
+    python benchmarks/banking77.py --develop --folds 0 1
 
 Needs ``banking77.csv.gz`` and its splits in the folder that SKMETA_SHARED_DATA names.
 """
@@ -17,11 +19,12 @@ import csv
 import gzip
 import json
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from _few_shot import adapted_accuracy, pool_sampler, stacked_episodes
-from _ledger import record, shared_data
+from _ledger import load, record, shared_data
 from sklearn.feature_extraction.text import TfidfVectorizer
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
@@ -35,44 +38,95 @@ from skmeta.text import TokenSequences, Word2VecEmbedding
 
 SETTINGS = {"5w1s": (5, 1), "5w5s": (5, 5), "10w1s": (10, 1), "10w5s": (10, 5)}
 N_EPISODES, N_QUERIES = 600, 10
+# MAML descends anew in every episode: it is judged on the first of them.
+N_MAML_EPISODES = 200
 N_FOLDS = 5
+BOTH, CNN, WORDS = "TextCNN + TF-IDF", "TextCNN ProtoNet", "TF-IDF of the learner alone"
+CENTROID = "TF-IDF centroid"
+# Chosen on validation intents, see `--develop`.
+CHOSEN = {"n_steps": 500, "lr": 2e-3, "dropout": 0.2, "n_filters": 64}
+CANDIDATES = {
+    "as chosen": {},
+    "dropout 0.4": {"dropout": 0.4},
+    "128 filters, dropout 0.4": {"dropout": 0.4, "n_filters": 128},
+    "rate 5e-3": {"lr": 5e-3},
+}
 
 
-def load():
-    """Queries, their intents, and the intents of each part of each fold."""
+# ------------------------------------------------------------------------------- data
+def load_fold(fold):
+    """Queries with their intents, and the intents of each part of a fold."""
     folder = shared_data()
     with gzip.open(folder / "banking77.csv.gz", "rt", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    splits = json.loads((folder / "banking77_fewshot_splits.json").read_text())[
-        "banking77"
-    ]
-    return rows, splits
+        rows = [(row["text"], row["intent"]) for row in csv.DictReader(file)]
+    splits = json.loads((folder / "banking77_fewshot_splits.json").read_text())
+    parts = splits["banking77"][sorted(splits["banking77"])[fold]]
+    return rows, *(set(parts[name]) for name in ("train", "valid", "test"))
 
 
-def fold_of(splits, fold):
-    """Training, validation and test intents of a fold."""
-    part = splits[sorted(splits)[fold]]
-    return tuple(part[name] for name in ("train", "valid", "test"))
+def part_of(rows, intents):
+    """Queries of some intents, and their intents as numbers."""
+    rows = [row for row in rows if row[1] in intents]
+    labels = np.unique([intent for _, intent in rows], return_inverse=True)[1]
+    return [text for text, _ in rows], labels
 
 
-def net(module, n_steps, **params):
-    params = {"module__dropout": 0.2, **params}
+@dataclass
+class Fold:
+    """Known and new queries as numbers; nothing is learned from the new ones."""
+
+    X: np.ndarray
+    y: np.ndarray
+    vectors: np.ndarray
+    X_new: np.ndarray
+    y_new: np.ndarray
+    terms_new: np.ndarray
+
+    @classmethod
+    def learned_on(cls, rows, known, new):
+        """Vocabulary, word vectors and document frequencies of known intents."""
+        texts, y = part_of(rows, known)
+        texts_new, y_new = part_of(rows, new)
+        tokens = TokenSequences(max_length=24, n_unknown=1000)
+        embed = Word2VecEmbedding(tokens=tokens, width=64, random_state=0).fit(texts)
+        tfidf = TfidfVectorizer(sublinear_tf=True).fit(texts)
+        return cls(
+            embed.tokens_.transform(texts),
+            y,
+            embed.vectors_,
+            embed.tokens_.transform(texts_new),
+            y_new,
+            tfidf.transform(texts_new).toarray().astype(np.float32),
+        )
+
+    def episodes(self, setting, n_episodes=N_EPISODES):
+        """Rows ``(n_episodes, n_ways, n_rows)`` of support and query, by class."""
+        n_ways, n_shots = SETTINGS[setting]
+        rows = np.arange(len(self.y_new))[:, None]
+        sampler = pool_sampler(rows, self.y_new, n_ways, n_shots, N_QUERIES, seed=2026)
+        support, _, query, _ = stacked_episodes(sampler, N_EPISODES)
+        shape = N_EPISODES, n_ways, -1
+        return support.reshape(shape)[:n_episodes], query.reshape(shape)[:n_episodes]
+
+
+# ---------------------------------------------------------------------------- methods
+def net(module, n_steps, lr, **params):
     return NeuralNet(
         module,
         nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
-        lr=2e-3,
+        lr=lr,
         max_epochs=n_steps // 50,
         batch_size=2,
         train_split=None,
         verbose=0,
         callbacks=[LRScheduler(CosineAnnealingLR, T_max=n_steps, step_every="batch")],
-        **params,
+        **{f"module__{name}": value for name, value in params.items()},
     )
 
 
-def methods(vectors, n_steps):
-    """Name: estimator, or None for what is not trained."""
+def methods(vectors, n_steps, lr, dropout, n_filters):
+    """Estimator of each name; word vectors start from Word2Vec unless it says not."""
     episode = {
         "n_ways": 15,
         "n_shots": (1, 5),
@@ -82,86 +136,130 @@ def methods(vectors, n_steps):
         "augment": TokenDropout(0.1),
         "random_state": 0,
     }
-    start = {"module__embedding": vectors}
-    n_tokens = {"module__embedding": len(vectors)}
-    rnn = net(TextRNN, n_steps // 2, **start)
-    maml = net(TextCNN, n_steps // 4, **start)
+    start = {"embedding": vectors, "dropout": dropout}
+    cnn = start | {"n_filters": n_filters}
+    random = cnn | {"embedding": len(vectors)}
     return {
-        "TF-IDF centroid + TextCNN": DualProtoNetClassifier(
-            net(TextCNN, n_steps, **start), **episode
+        BOTH: DualProtoNetClassifier(net(TextCNN, n_steps, lr, **cnn), **episode),
+        f"{CNN}, random start": ProtoNetClassifier(
+            net(TextCNN, n_steps, lr, **random), **episode
         ),
-        "TextCNN ProtoNet, random start": ProtoNetClassifier(
-            net(TextCNN, n_steps, **n_tokens), **episode
+        "TextRNN ProtoNet": ProtoNetClassifier(
+            net(TextRNN, n_steps // 2, lr, **start), **episode
         ),
         "bag of embeddings ProtoNet": ProtoNetClassifier(
-            net(BagOfEmbeddings, n_steps, **start), **episode
+            net(BagOfEmbeddings, n_steps, lr, **start), **episode
         ),
-        "TextRNN ProtoNet": ProtoNetClassifier(rnn, **episode),
         "TextCNN MAML": MAMLClassifier(
-            maml, **{**episode, "n_ways": 5}, inner_lr=0.1, inner_steps=3
+            net(TextCNN, n_steps // 5, lr, **cnn),
+            **episode | {"n_ways": 5},
+            inner_lr=0.1,
+            inner_steps=3,
         ),
     }
 
 
-def episodes(X, y, n_ways, n_shots):
-    """Support and query of every episode, the same for everything compared."""
-    sampler = pool_sampler(X, y, n_ways, n_shots, N_QUERIES, seed=2026)
-    return stacked_episodes(sampler, N_EPISODES)
+# ---------------------------------------------------------------------------- judging
+def accuracy(logits, support, query):
+    """Accuracy of each episode; `logits` maps its rows, by class, to logits."""
+    truth = np.repeat(np.arange(query.shape[1]), query.shape[2])
+    return np.array(
+        [
+            (logits(s, q.ravel()).argmax(axis=1) == truth).mean()
+            for s, q in zip(support, query, strict=True)
+        ]
+    )
 
 
-def centroid_accuracy(Xs, ys, Xq, yq):
-    """Cosine to the mean of the TF-IDF vectors of a class, of scikit-learn's."""
-    scores = []
-    for S, s, Q, q in zip(Xs, ys, Xq, yq, strict=True):
-        means = np.stack([S[s == c].mean(axis=0) for c in range(s.max() + 1)])
+def distances(E):
+    """Logits of prototypes of embedded rows, up to what all classes share."""
+
+    def logits(support, query):
+        prototypes = E[support].mean(axis=1)
+        return 2 * E[query] @ prototypes.T - np.square(prototypes).sum(axis=1)
+
+    return logits
+
+
+def cosines(R):
+    """Cosines of rows of unit length to the mean of those of a class."""
+
+    def logits(support, query):
+        means = R[support].sum(axis=1)
         means /= np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
-        scores.append(((Q @ means.T).argmax(axis=1) == q).mean())
-    return np.array(scores)
+        return R[query] @ means.T
+
+    return logits
 
 
-def part_of(rows, intents):
-    """Queries of some intents, and their intents as numbers."""
-    rows = [row for row in rows if row["intent"] in intents]
-    labels = np.unique([row["intent"] for row in rows], return_inverse=True)[1]
-    return [row["text"] for row in rows], labels
+def weighted(learned, raw, mixture):
+    """Sum of both, by the weights that the learner found for the number of shots."""
+
+    def logits(support, query):
+        log_shots = np.log(support.shape[1])
+        a, b = np.exp(mixture[0::2] + mixture[1::2] * log_shots)
+        return a * learned(support, query) + b * raw(support, query)
+
+    return logits
 
 
-def run_fold(rows, fitted_on, judged_on, n_steps, names):
-    """Scores of every method on every setting, and CPU seconds of training."""
-    known, y = part_of(rows, fitted_on)
-    new, y_new = part_of(rows, judged_on)
-    start = time.process_time()
-    embed = Word2VecEmbedding(
-        tokens=TokenSequences(max_length=24, n_unknown=1000), width=64, random_state=0
-    ).fit(known)
-    seconds = {"Word2Vec": time.process_time() - start}
-    X, X_new = embed.tokens_.transform(known), embed.tokens_.transform(new)
-    tfidf = TfidfVectorizer(sublinear_tf=True).fit(known)
-    terms = tfidf.transform(new).toarray().astype(np.float32)
-    scores, fitted = {}, {}
-    for name, meta in methods(embed.vectors_, n_steps).items():
+def embedded(module, X):
+    """Rows as the module maps them, each of them once."""
+    with torch.no_grad():
+        parts = [module(part).flatten(1) for part in torch.from_numpy(X).split(512)]
+    return torch.cat(parts).float().numpy()
+
+
+def judged_by(name, meta, X):
+    """Logits of everything that one fitted metric learner can be judged as."""
+    learner = meta.learner_
+    learned = distances(embedded(learner.backbone, X))
+    if name != BOTH:
+        return {name: learned}
+    raw = cosines(embedded(learner.raw, X))
+    both = weighted(learned, raw, learner.mixture.numpy())
+    return {BOTH: both, CNN: learned, WORDS: raw}
+
+
+def adapted(meta, X, support, query):
+    """Accuracy of each episode, adapted as any user would."""
+    y, y_query = (
+        np.repeat(np.arange(part.shape[1]), part.shape[2]) for part in (support, query)
+    )
+    n = len(support)
+    return adapted_accuracy(
+        meta,
+        X[support.reshape(n, -1)],
+        np.tile(y, (n, 1)),
+        X[query.reshape(n, -1)],
+        np.tile(y_query, (n, 1)),
+        at_a_time=50,
+    )
+
+
+def run(data, names, settings):
+    """Accuracies of every episode by (method, setting), and CPU seconds to fit."""
+    scores, seconds = {}, {}
+    for name, meta in methods(data.vectors, **settings).items():
         if names and name not in names:
             continue
         start = time.process_time()
-        fitted[name] = meta.fit(X, y)
+        meta.fit(data.X, data.y)
         seconds[name] = time.process_time() - start
-    for setting, (n_ways, n_shots) in SETTINGS.items():
-        drawn = episodes(X_new, y_new, n_ways, n_shots)
-        for name, meta in fitted.items():
-            scores[name, setting] = adapted_accuracy(meta, *drawn, at_a_time=100)
-            if isinstance(meta, DualProtoNetClassifier):
-                for part, other in (("TextCNN ProtoNet", 2), ("words alone", 0)):
-                    learned = meta.learner_.mixture.clone()
-                    meta.learner_.mixture[other] = -30.0
-                    scores[part, setting] = adapted_accuracy(
-                        meta, *drawn, at_a_time=100
-                    )
-                    meta.learner_.mixture.copy_(learned)
-        drawn = episodes(terms, y_new, n_ways, n_shots)
-        scores["TF-IDF centroid", setting] = centroid_accuracy(*drawn)
-    for meta in fitted.values():
-        if isinstance(meta, DualProtoNetClassifier):
-            print("mixture", meta.learner_.mixture.tolist(), flush=True)
+        for setting in SETTINGS:
+            if isinstance(meta, MAMLClassifier):
+                episodes = data.episodes(setting, N_MAML_EPISODES)
+                scores[name, setting] = adapted(meta, data.X_new, *episodes)
+                continue
+            for part, logits in judged_by(name, meta, data.X_new).items():
+                found = accuracy(logits, *data.episodes(setting))
+                scores[part, setting] = found
+        if name == BOTH:
+            seconds[CNN] = seconds[BOTH] / 2
+            print("log weights", meta.learner_.mixture.tolist(), flush=True)
+    for setting in SETTINGS:
+        found = accuracy(cosines(data.terms_new), *data.episodes(setting))
+        scores[CENTROID, setting] = found
     return scores, seconds
 
 
@@ -171,41 +269,79 @@ def show(scores, seconds):
         print(f"{name:32}", *cells, f"{seconds.get(name, 0):.0f} s", flush=True)
 
 
+# ---------------------------------------------------------------------------- results
+def cells(scores, seconds):
+    """Mean and deviation of each method and setting, and of what BOTH is better by."""
+    rows = {}
+    for (name, setting), values in scores.items():
+        row = rows.setdefault(name, {"cpu_seconds": seconds.get(name, 0.0)})
+        row[setting] = {"accuracy": _moments(values)}
+        if (BOTH, setting) in scores and name != BOTH:
+            both = scores[BOTH, setting][: len(values)]
+            row[setting]["gain"] = _moments(both - values)
+    return rows
+
+
+def _moments(values):
+    return [100 * values.mean(), 100 * values.std(ddof=1), len(values)]
+
+
+def summary(folds):
+    """Mean of the folds; the interval is that of drawing episodes from them."""
+    results = {}
+    for name in dict.fromkeys(name for fold in folds.values() for name in fold):
+        rows = [fold[name] for fold in folds.values() if name in fold]
+        results[name] = {"cpu_seconds": np.mean([row["cpu_seconds"] for row in rows])}
+        for setting in SETTINGS:
+            for what in rows[0][setting]:
+                found = np.array([row[setting][what] for row in rows])
+                error = np.sqrt((found[:, 1] ** 2 / found[:, 2]).sum()) / len(found)
+                results[name][f"{setting} {what}"] = {
+                    "mean": found[:, 0].mean(),
+                    "interval": 1.96 * error,
+                    "by_fold": found[:, 0].tolist(),
+                }
+    return results
+
+
+def develop(folds, names):
+    """Candidates on the validation intents of each fold, from its training intents."""
+    for fold in folds:
+        rows, train, valid, _ = load_fold(fold)
+        data = Fold.learned_on(rows, train, valid)
+        for candidate in names or CANDIDATES:
+            print(f"fold {fold}, {candidate}", flush=True)
+            show(*run(data, [BOTH], CHOSEN | CANDIDATES[candidate]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--develop", action="store_true", help="validation intents")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--methods", nargs="+", help="some of them only")
+    parser.add_argument("--folds", nargs="+", type=int, default=range(N_FOLDS))
+    parser.add_argument("--methods", nargs="+", help="some methods or candidates only")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows, splits = load()
     if args.develop:
-        train, valid, _ = fold_of(splits, 0)
-        show(*run_fold(rows, set(train), set(valid), args.steps, args.methods))
+        develop(args.folds, args.methods)
         return
-    runs = []
-    for fold in range(N_FOLDS):
-        train, valid, test = fold_of(splits, fold)
-        known = {*train, *valid}
-        runs.append(run_fold(rows, known, set(test), args.steps, args.methods))
-        show(*runs[-1])
-    results = {}
-    for name, setting in runs[0][0]:
-        values = 100 * np.array([scores[name, setting] for scores, _ in runs])
-        row = results.setdefault(name, {})
-        row[setting] = {
-            "accuracy": values.mean(),
-            "interval": 1.96 * values.std(ddof=1, axis=1).mean() / values.size**0.5,
-            "by_fold": values.mean(axis=1).tolist(),
-        }
-        row["cpu_seconds"] = np.mean([s.get(name, 0.0) for _, s in runs])
-    record(
-        "banking77",
-        protocol=f"five class-disjoint folds, 27 test intents each, {N_EPISODES} "
-        f"episodes a fold, {N_QUERIES} queries per class, {args.steps} steps",
-        seeds=[0],
-        results=results,
-    )
+    for fold in args.folds:
+        rows, train, valid, test = load_fold(fold)
+        data = Fold.learned_on(rows, train | valid, test)
+        found = run(data, args.methods, CHOSEN)
+        print(f"fold {fold}", flush=True)
+        show(*found)
+        before = (load("banking77") or {"folds": {}})["folds"]
+        before[str(fold)] = before.get(str(fold), {}) | cells(*found)
+        folds = dict(sorted(before.items()))
+        record(
+            "banking77",
+            protocol=f"class-disjoint folds, 27 test intents each, {N_EPISODES} "
+            f"episodes a fold, {N_QUERIES} queries per class",
+            settings=CHOSEN,
+            seeds=[0],
+            results=summary(folds),
+            folds=folds,
+        )
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def omniglot():
 
     images.N_EPISODES = 200
     X, y = images.load([2])
-    meta = images.protonet(32, 30, 200, 2000, 2e-3, 0).set_params(estimator__verbose=0)
+    meta = images.protonet(32, 30, 2, 2e-3, [], 0).set_params(estimator__verbose=0)
     meta.fit(*images.load([0]))
     ours = images.centroid_accuracy(images.embed(meta, X), y, 5, 1)
     return {

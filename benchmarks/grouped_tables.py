@@ -14,11 +14,13 @@ training groups of every seed once more and never looks at the test groups.
 School and radon tables: k random rows, RMSE in standard deviations of the training
 target. Parkinson: rows in time order, the first k are the support set, RMSE in points
 of total UPDRS. WISDM: windows in the order of the file, accuracy. The data are read
-from ``SKMETA_SHARED_DATA`` (default ``../shared/data``).
+from ``SKMETA_SHARED_DATA`` (default ``../shared/data``). Rows of the ledger about data
+that were not asked for stay; each row has its date.
 """
 
 import argparse
 import copy
+import datetime
 import time
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -40,6 +42,7 @@ from _grouped_baselines import (
     refitted,
     ridge,
 )
+from _ledger import load as load_ledger
 from _ledger import record, shared_data
 from scipy.stats import t as student
 from sklearn.dummy import DummyRegressor
@@ -274,6 +277,7 @@ def summarise(name, records):
         rows.append(
             {
                 "data": name,
+                "date": datetime.date.today().isoformat(),
                 "protocol": f"30 % of groups held out, {PROTOCOLS[name][1]} k rows",
                 "metric": "accuracy" if name == "wisdm" else "rmse",
                 "method": method,
@@ -328,6 +332,9 @@ def main():
         results += summarise(name, records)
         show([row for row in results if row["data"] == name])
     if not options.develop:
+        kept = (load_ledger(options.name) or {"results": []})["results"]
+        results = [row for row in kept if row["data"] not in options.data] + results
+        results.sort(key=lambda row: list(PROTOCOLS).index(row["data"]))
         others = {m.__name__: m.__version__ for m in (statsmodels, pd)}
         record(options.name, other_versions=others, results=results)
 

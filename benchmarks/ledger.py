@@ -31,6 +31,7 @@ class Run:
 
 RUNS = (
     Run("adapt_fleet.py", 1),
+    Run("serve_fleet.py", 1),
     Run("step_overhead.py", 3),
     Run("sinusoid.py", 5),
     Run("grouped_tables.py", 8, needs_data=True),
@@ -38,13 +39,22 @@ RUNS = (
     Run("pooling_guard.py", 30, needs_data=True),
     Run("ask_rows.py", 5, needs_data=True),
     Run("task_alarm.py", 5, needs_data=True),
-    Run("leaves.py", 8, needs_data=True),
+    Run("leaves.py --views margin shape texture", 6, needs_data=True),
+    Run("leaves.py --views images", 6, needs_data=True),
     Run("banking77.py", 40, needs_data=True),
+    Run("neural_process.py", 10),
     Run("outer_step.py", 11),
     Run("omniglot.py --recipe protonet", 10, needs_data=True),
     Run("omniglot.py --recipe maml --minutes 12", 14, needs_data=True),
     Run("omniglot.py --recipe maml-first-order --minutes 12", 14, needs_data=True),
     Run("omniglot.py --recipe protonet-long", 60, needs_data=True),
+)
+# One learner a command, three minutes of training and up to two of judging.
+RUNS += tuple(
+    Run(f"omniglot_learners.py --learner {name}{lake}", 5, needs_data=True)
+    for lake in ("", " --lake")
+    for name in ("ProtoNet", "SimpleShot", "Baseline++", "MatchingNet", "RelationNet")
+    + (("RidgeHead", "ANIL", "MAML", "Reptile") if not lake else ())
 )
 LONG = 9.0  # minutes
 

@@ -10,15 +10,21 @@ alphabets, episodes from the test alphabets, judged once.
     python benchmarks/omniglot.py --recipe maml-first-order --minutes 12
 
 MAML trains for a stated time of the processor, since the published 60,000 steps are out
-of its reach; with ``--checkpoint FOLDER`` a second call goes on where the first ended.
+of its reach. With ``--checkpoint FOLDER`` a second call goes on where the first ended
+(MAML, protonet-long); ``--develop`` trains without the validation alphabets and judges
+on them.
 
 Needs ``omniglot28.npz`` in the folder that SKMETA_SHARED_DATA names.
 """
 
 import argparse
+import ctypes
 import json
 import math
+import sys
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +38,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from skmeta import MAMLClassifier, ProtoNetClassifier, freeze
+from skmeta.augmentation import Compose, RandomCrop
 from skmeta.modules import Conv4
 
 SETTINGS = {"5w1s": (5, 1), "5w5s": (5, 5), "20w1s": (20, 1), "20w5s": (20, 5)}
@@ -58,19 +65,31 @@ def load(splits):
     return X, np.repeat(np.arange(n_classes), n_drawers)
 
 
-def protonet(width, n_ways, n_steps, halve_every, lr, seed):
+def keep_memory():
+    """Let freed memory stay with the process, where the C library is glibc.
+
+    Feature maps of 72 MB would go back to the system and be asked for anew, page by
+    page, in every operation: a step of protonet-long takes 1.5 times as long.
+    """
+    if sys.platform == "linux":
+        no_mmap, trim = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(no_mmap, 0)
+            libc.mallopt(trim, 2**31 - 1)
+
+
+def protonet(width, n_ways, n_epochs, lr, callbacks, seed, augment=None):
     net = NeuralNet(
         Conv4,
         nn.CrossEntropyLoss,
         module__width=width,
         optimizer=torch.optim.Adam,
         lr=lr,
-        max_epochs=n_steps // 100,
+        max_epochs=n_epochs,
         batch_size=1,
         train_split=None,
-        callbacks=[
-            LRScheduler(StepLR, step_size=halve_every, gamma=0.5, step_every="batch")
-        ],
+        callbacks=[Seconds(), *callbacks],
     )
     return ProtoNetClassifier(
         net,
@@ -78,39 +97,90 @@ def protonet(width, n_ways, n_steps, halve_every, lr, seed):
         n_shots=1,
         n_queries=5,
         n_episodes=100,
+        augment=augment,
         random_state=seed,
     )
 
 
-RECIPES = {
-    # Untuned: width, ways and rate of a first run, never compared on test classes.
-    "protonet": lambda seed: protonet(32, 30, 8000, 2000, 2e-3, seed),
-    "protonet-long": lambda seed: protonet(64, 60, 6500, 1300, 2e-3, seed),
-}
+def protonet_short(seed, folder):
+    """Untuned: width, ways and rate of a first run, never compared on test classes."""
+    halves = LRScheduler(StepLR, step_size=2000, gamma=0.5, step_every="batch")
+    return protonet(32, 30, 80, 2e-3, [halves], seed)
 
 
-class Budget(Callback):
-    """Ends training after minutes of the processor, the rate falling to zero till then.
+def protonet_long(seed, folder, n_epochs=65):
+    """As many steps as a first run, which halved the rate and changed no image.
 
-    Steps and seconds of every epoch go to the history.
+    Cosine, shifts and mirrored classes were chosen beforehand, not by comparing.
     """
+    going_on, n_before = checkpoints(folder)
+    callbacks = [*going_on, Cosine(100 * n_epochs)]
+    augment = Compose([mirror_classes, RandomCrop(1)])
+    seed += n_before  # a second call draws other episodes
+    return protonet(64, 60, n_epochs - n_before, 2e-3, callbacks, seed, augment)
 
-    def __init__(self, minutes):
-        self.minutes = minutes
 
-    def on_train_begin(self, net, **kwargs):
-        self.start_ = self.epoch_ = time.process_time()
+def mirror_classes(support, query):
+    """Mirror half of the classes: another character, as one that is turned is."""
+    shape = support.n_tasks, support.n_classes
+    chosen = torch.rand(shape, device=support.X.device) < 0.5
+
+    def mirrored(batch):
+        mine = chosen.gather(1, batch.y)[..., None, None]
+        return replace(batch, X=torch.where(mine, batch.X.flip(-1), batch.X))
+
+    return mirrored(support), mirrored(query)
+
+
+RECIPES = {"protonet": protonet_short, "protonet-long": protonet_long}
+
+
+def checkpoints(folder):
+    """Callbacks that save every epoch and load the last one; epochs run before."""
+    if folder is None:
+        return [], 0
+    checkpoint = Checkpoint(monitor=None, dirname=folder)
+    history = Path(folder, checkpoint.f_history)
+    n_before = len(json.loads(history.read_text())) if history.exists() else 0
+    return [LoadInitState(checkpoint), checkpoint], n_before
+
+
+class Cosine(Callback):
+    """Lets the rate fall to zero over all steps, those of earlier calls included."""
+
+    def __init__(self, n_steps):
+        self.n_steps = n_steps
 
     def on_batch_begin(self, net, training=False, **kwargs):
-        spent = (time.process_time() - self.start_) / (60 * self.minutes)
+        done = sum(len(epoch["batches"]) for epoch in net.history) - 1
         for group in net.optimizer_.param_groups:
-            group["lr"] = net.lr * (1 + math.cos(math.pi * min(spent, 1))) / 2
+            share = min(done / self.n_steps, 1)
+            group["lr"] = net.lr * (1 + math.cos(math.pi * share)) / 2
+
+
+class Seconds(Callback):
+    """Seconds of the processor of every epoch go to the history."""
 
     def on_epoch_begin(self, net, **kwargs):
         self.epoch_ = time.process_time()
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("cpu_seconds", time.process_time() - self.epoch_)
+
+
+class Budget(Callback):
+    """Lets the rate fall to zero over minutes of the processor."""
+
+    def __init__(self, minutes):
+        self.minutes = minutes
+
+    def on_train_begin(self, net, **kwargs):
+        self.start_ = time.process_time()
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        spent = (time.process_time() - self.start_) / (60 * self.minutes)
+        for group in net.optimizer_.param_groups:
+            group["lr"] = net.lr * (1 + math.cos(math.pi * min(spent, 1))) / 2
 
 
 class Stop(Callback):
@@ -129,12 +199,8 @@ class Stop(Callback):
 
 def maml(minutes, folder, seed, **params):
     """Rates and steps were chosen on validation alphabets, in half a minute each."""
-    callbacks, n_before = [Budget(minutes)], 0
-    if folder is not None:
-        checkpoint = Checkpoint(monitor=None, dirname=folder)
-        callbacks += [LoadInitState(checkpoint), checkpoint]
-        history = Path(folder, checkpoint.f_history)
-        n_before = len(json.loads(history.read_text())) if history.exists() else 0
+    going_on, n_before = checkpoints(folder)
+    callbacks = [Seconds(), Budget(minutes), *going_on]
     net = NeuralNet(
         Conv4,
         nn.CrossEntropyLoss,
@@ -182,8 +248,7 @@ def embed(meta, X):
 def episodes(X, y, n_ways, n_shots, n_episodes, seed=2026):
     """Support and query of every episode, the same for everything compared."""
     sampler = pool_sampler(X, y, n_ways, n_shots, N_QUERIES, seed)
-    for step in range(n_episodes):
-        support, query = sampler.sample(step, sampler.units, 1)
+    for support, query in islice(sampler.stream(0, sampler.units, 1), n_episodes):
         yield support.X[0], support.y[0], query.X[0], query.y[0]
 
 
@@ -222,13 +287,20 @@ def row(ours, base, published):
     }
 
 
+def seconds_of(history):
+    """What training took, over all calls."""
+    return {
+        "cpu_seconds": sum(history[:, "cpu_seconds"]),
+        "wall_seconds": sum(history[:, "dur"]),
+        "n_steps": sum(history[:, "train_batch_count"]),
+    }
+
+
 def run_protonet(args):
-    X, y = load([0, 1])
-    meta = RECIPES[args.recipe](args.seed)
-    cpu, wall = time.process_time(), time.perf_counter()
+    X, y = load([0] if args.develop else [0, 1])
+    meta = RECIPES[args.recipe](args.seed, args.checkpoint)
     meta.fit(X, y)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    X, y = load([2])
+    X, y = load([1] if args.develop else [2])
     check_rule(meta, X, y)
     features = embed(meta, X)
     rows = {}
@@ -236,20 +308,13 @@ def run_protonet(args):
         ours = centroid_accuracy(features, y, n_ways, n_shots)
         base = pixel_accuracy(X, y, n_ways, n_shots)
         rows[name] = row(ours, base, PUBLISHED["protonet"][name])
-    seconds = {"cpu_seconds": cpu, "wall_seconds": wall}
-    return meta, N_EPISODES, rows, seconds
+    return meta, N_EPISODES, rows, seconds_of(meta.history_)
 
 
 def run_maml(args):
     X, y = load([0] if args.develop else [0, 1])
     meta = maml(args.minutes, args.checkpoint, args.seed, **MAML[args.recipe])
     meta.fit(X, y)
-    history = meta.history_
-    seconds = {
-        "cpu_seconds": sum(history[:, "cpu_seconds"]),
-        "wall_seconds": sum(history[:, "dur"]),
-        "n_steps": sum(history[:, "train_batch_count"]),
-    }
     X, y = load([1] if args.develop else [2])
     rows = {}
     for name, published in PUBLISHED[args.recipe].items():
@@ -258,7 +323,7 @@ def run_maml(args):
         parts = (torch.stack(part).numpy() for part in zip(*drawn, strict=True))
         ours = adapted_accuracy(meta, *parts)
         rows[name] = row(ours, pixel_accuracy(X, y, n_ways, n_shots), published)
-    return meta, N_EPISODES_MAML, rows, seconds
+    return meta, N_EPISODES_MAML, rows, seconds_of(meta.history_)
 
 
 def main():
@@ -266,12 +331,13 @@ def main():
     parser.add_argument("--recipe", choices=[*RECIPES, *MAML], default="protonet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=12, help="MAML: of processor")
-    parser.add_argument("--checkpoint", help="MAML: folder to go on from and save to")
+    parser.add_argument("--checkpoint", help="folder to go on from and save to")
     parser.add_argument(
-        "--develop", action="store_true", help="MAML: judge on validation alphabets"
+        "--develop", action="store_true", help="judge on validation alphabets"
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()
     run = run_maml if args.recipe in MAML else run_protonet
     meta, n_episodes, rows, seconds = run(args)
     for name, values in rows.items():

@@ -45,13 +45,13 @@ TABLES = (
 )
 
 
-def load_table(name):
-    """Rows, labels and tasks of a small table."""
+def load_table(name, rows_per_task=60):
+    """Rows, labels and tasks of a small table: speakers, or clusters of rows."""
     with np.load(shared_data() / "uci_tables.npz") as file:
         X, y = file[f"{name}__X"].astype(float), file[f"{name}__y"].astype(int)
     if name == "vowel":
         return X[:, 2:], y, X[:, 1].astype(int)
-    n_clusters = max(len(X) // 60, 8)
+    n_clusters = max(len(X) // rows_per_task, 8)
     clusters = KMeans(n_clusters, random_state=0, n_init=1)
     return X, y, clusters.fit_predict(StandardScaler().fit_transform(X))
 

@@ -24,9 +24,21 @@ from .gradient import (
     ReptileRegressor,
 )
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
-from .metric import DualProtoNetClassifier, ProtoNetClassifier
+from .metric import (
+    DualProtoNetClassifier,
+    MatchingNetClassifier,
+    ProtoNetClassifier,
+    RelationNetClassifier,
+    SimpleShotClassifier,
+)
 from .neural_process import AttentiveNPRegressor, CNPRegressor, ConvCNPRegressor
 from .tasks import PerTask, Task
+from .transfer import (
+    MultiTaskClassifier,
+    MultiTaskRegressor,
+    TransferClassifier,
+    TransferRegressor,
+)
 
 __version__ = "0.1.0.dev0"
 
@@ -49,14 +61,21 @@ __all__ = [
     "ImplicitMAMLRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MatchingNetClassifier",
+    "MultiTaskClassifier",
+    "MultiTaskRegressor",
     "NotAdaptedError",
     "PerTask",
     "ProtoNetClassifier",
+    "RelationNetClassifier",
     "ReptileClassifier",
     "ReptileRegressor",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
+    "SimpleShotClassifier",
     "SingleTaskWarning",
     "Task",
+    "TransferClassifier",
+    "TransferRegressor",
     "freeze",
 ]

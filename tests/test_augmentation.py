@@ -1,15 +1,19 @@
 """Augmentations against what they promise of every single row."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from _tiny import classification_tasks, tiny
+from _tiny import classification_tasks, regression_tasks, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.metrics import recall_score
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils.class_weight import compute_class_weight
 
-from skmeta import ProtoNetClassifier
+from skmeta import ProtoNetClassifier, RidgeHeadRegressor
 from skmeta.augmentation import (
     ClassRotation,
     Compose,
@@ -220,6 +224,55 @@ def test_in_an_estimator():
         cv=2,
     ).fit(tasks)
     assert len(search.cv_results_["params"]) == 2
+
+
+class Exchange:
+    """The other class, or the opposite target, for all query rows."""
+
+    def __call__(self, support, query):
+        y = 1 - query.y if query.n_classes else -query.y
+        return support, replace(query, y=y)
+
+
+@pytest.mark.parametrize("estimator", [ProtoNetClassifier, RidgeHeadRegressor])
+def test_outer_loss_sees_augmented_targets(estimator):
+    """Targets that an augmentation changes are those that are learned."""
+    is_classifier = estimator is ProtoNetClassifier
+    tasks = classification_tasks() if is_classifier else regression_tasks()
+    net = {"max_epochs": 1, "lr": 0.0}  # the loss of the first weights
+    plain, changed = (
+        tiny(estimator, net=net, augment=augment).fit(tasks)
+        for augment in (None, Exchange())
+    )
+    losses = [meta.history_[0, "train_loss"] for meta in (plain, changed)]
+    assert losses[1] > losses[0] + 0.05
+
+
+def test_rare_classes_by_weights_and_resampling():
+    """Five rows of sixty are positive; both find more of them."""
+    rng = np.random.default_rng(0)
+    tasks = []
+    for _ in range(40):
+        X = rng.normal(size=(60, 4))
+        level = X @ (1 + 0.3 * rng.normal(size=4)) + rng.normal(size=60)
+        tasks.append((X, (level > np.quantile(level, 0.92)).astype(int)))
+    y = np.concatenate([y for _, y in tasks[:25]])
+    weight = compute_class_weight("balanced", classes=np.unique(y), y=y)
+
+    def recall(net=(), **params):
+        net = {"max_epochs": 8, **dict(net)}
+        meta = tiny(ProtoNetClassifier, net=net, **params)
+        meta.set_params(n_shots=10, n_queries=15, n_episodes=80).fit(tasks[:25])
+        found = [meta.adapt(X[:20], y[:20]).predict(X[20:]) for X, y in tasks[25:]]
+        truth = [y[20:] for _, y in tasks[25:]]
+        return recall_score(np.concatenate(truth), np.concatenate(found))
+
+    as_they_come = recall(class_balanced=False)
+    weighted = recall(
+        {"criterion__weight": torch.tensor(weight).float()}, class_balanced=False
+    )
+    resampled = recall(class_balanced=False, augment=Resample("query"))
+    assert min(weighted, resampled) > as_they_come + 0.2
 
 
 @pytest.mark.parametrize("augment", [RandomCrop(), RandomFlip(), Cutout()])

@@ -92,13 +92,59 @@ class TestScoreDistribution:
         assert distribution.quantile(0.5, "hcp") == 5.0
 
     @pytest.mark.parametrize("n_tasks", [5, 9, 19, 40])
-    @pytest.mark.parametrize("correction", ["hcp", "worst_task"])
-    def test_with_one_score_a_task_it_is_split_conformal(self, n_tasks, correction):
+    def test_with_one_score_a_task_it_is_split_conformal(self, n_tasks):
         values = np.random.default_rng(0).permutation(n_tasks) + 1.0
         distribution = ScoreDistribution.of_tasks(values, np.arange(n_tasks))
-        rank = np.ceil(0.9 * (n_tasks + 1) - 1e-9)
-        expected = rank if rank <= n_tasks else np.inf
-        assert distribution.quantile(0.9, correction) == expected
+        rank = 0.9 * (n_tasks + 1)
+        expected = np.ceil(rank - 1e-9) if n_tasks >= 9 else np.inf
+        assert distribution.quantile(0.9, "hcp") == expected
+        # Between two ranks, as no one of them covers exactly as often as wanted.
+        expected = rank if n_tasks >= 9 else np.inf
+        found = distribution.quantile(0.9, "leave_one_out")
+        assert found == pytest.approx(expected, abs=0.15)
+
+    def test_leave_one_out_by_its_definition(self):
+        """Each row is judged by the other tasks; so many rows pass as should."""
+        rng = np.random.default_rng(0)
+        sizes = rng.integers(5, 40, size=14)
+        codes = np.repeat(np.arange(14), sizes)
+        values = rng.exponential(size=14)[codes] + rng.exponential(size=len(codes))
+        distribution = ScoreDistribution.of_tasks(values, codes)
+        share, weight = [], []
+        for task, value in zip(codes, values, strict=True):
+            below = [
+                (values[codes == t] < value).mean() for t in range(14) if t != task
+            ]
+            share.append(np.mean(below))
+            weight.append(1 / (14 * sizes[task]))
+        share, weight = np.array(share), np.array(weight)
+        for level in (0.5, 0.8, 0.9):
+            found = distribution.quantile(level, "leave_one_out")
+            reached = np.mean([(values[codes == t] < found).mean() for t in range(14)])
+            assert weight[share <= reached].sum() == pytest.approx(level, abs=0.03)
+
+    def test_infinite_scores_of_unseen_classes(self):
+        values = np.append(np.arange(90.0), np.full(10, np.inf))
+        distribution = ScoreDistribution.of_tasks(values, np.arange(100) % 10)
+        assert np.isfinite(distribution.quantile(0.5, "leave_one_out"))
+        assert distribution.quantile(0.9, "leave_one_out") == np.inf
+
+    @pytest.mark.parametrize("kind", ["rows differ", "tasks differ", "both"])
+    def test_leave_one_out_has_the_right_size(self, kind):
+        """Few tasks, and what differs are rows, tasks or both."""
+        rng, covered = np.random.default_rng(0), []
+        for _ in range(150):
+            values = rng.exponential(size=(72, 20)) * (kind != "tasks differ")
+            values += rng.exponential(size=(72, 1)) * (kind != "rows differ")
+            if kind == "tasks differ":
+                values += 0.1 * rng.random((72, 20))
+            codes = np.repeat(np.arange(12), 20)
+            known = ScoreDistribution.of_tasks(values[:12].ravel(), codes)
+            levels = (known.quantile(0.9, c) for c in ("leave_one_out", "hcp"))
+            covered.append([(values[12:] <= level).mean() for level in levels])
+        ours, hcp = np.mean(covered, axis=0)
+        assert abs(ours - 0.9) < 0.025
+        assert hcp > ours - 1e-3
 
     def test_hcp_by_its_definition(self):
         rng = np.random.default_rng(0)
@@ -111,14 +157,6 @@ class TestScoreDistribution:
 
         assert covered(found) >= 0.8 > covered(found - 1e-9)
 
-    def test_the_worst_task_is_between_nothing_and_hcp(self):
-        rng = np.random.default_rng(0)
-        codes = np.repeat(np.arange(30), 20)
-        values = rng.exponential(size=600)
-        distribution = ScoreDistribution.of_tasks(values, codes)
-        low, high = (distribution.quantile(0.9, c) for c in ("worst_task", "hcp"))
-        assert np.quantile(values, 0.9) <= low < high
-
     def test_adding_is_pooling(self):
         rng = np.random.default_rng(0)
         codes, values = np.repeat(np.arange(20), 5), rng.normal(size=100)
@@ -129,7 +167,7 @@ class TestScoreDistribution:
         ]
         joined = parts[0] + parts[1]
         for level in (0.3, 0.9):
-            for correction in ("hcp", "worst_task"):
+            for correction in ("hcp", "leave_one_out"):
                 found = joined.quantile(level, correction)
                 assert found == whole.quantile(level, correction)
 
@@ -240,7 +278,7 @@ def test_the_number_of_support_rows_is_counted():
     assert widths[-1] < widths[2] < widths[0]
     known = dict(zip(meta.shots_.tolist(), meta.score_distributions_, strict=True))
     for k in (0, 1, 2, 5):
-        expected = 2 * known[k].quantile(0.9, "worst_task")
+        expected = 2 * known[k].quantile(0.9, "leave_one_out")
         np.testing.assert_allclose(widths[k], expected)
     low, high = np.log1p([2, 5])
     share = (np.log1p(3) - low) / (high - low)

@@ -342,6 +342,15 @@ def test_annealing_follows_the_training():
     assert "n_begun" not in make_learner().state_dict()
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_defaults_take_sinusoids(seed):
+    """At a rate of 0.1, inputs up to 5 have it diverge; a warning would be an error."""
+    *tasks, new = make_sinusoid_tasks(101, random_state=seed)
+    meta = MAMLRegressor(n_episodes=80, random_state=seed).fit(tasks)
+    assert meta.n_diverged_ == 0
+    assert np.isfinite(meta.adapt(new.X[:5], new.y[:5]).predict(new.X)).all()
+
+
 def test_annealing_survives_pickling_and_goes_on():
     tasks = make_sinusoid_tasks(20, random_state=0)
     meta = MAMLRegressor(

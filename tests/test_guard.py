@@ -11,6 +11,7 @@ from _tiny import classification_tasks, long_format, regression_tasks, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
+from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
@@ -33,7 +34,7 @@ from skmeta.baselines import (
 )
 from skmeta.datasets import make_regression_tasks
 from skmeta.model_selection import GuardedClassifier, GuardedRegressor, compare
-from skmeta.model_selection._guard import simplex_least_squares
+from skmeta.model_selection._guard_rule import simplex_least_squares, trust
 from skmeta.utils.estimator_checks import parametrize_with_meta_checks
 
 
@@ -273,29 +274,54 @@ def slow_wins(losses):
     return wins / 500
 
 
+def slow_pair(model, losses, parts):
+    """Weights of the simple candidates, and of all that there are."""
+    wins, mixture = slow_wins(losses), slow_mixture(model, parts)
+    return slow_wins(losses[:, :2]), wins[:2] + wins[2] * mixture
+
+
+def slow_trust(gains):
+    """One-sided t-test at 10 %, and how much of the square is left above its bound."""
+    error = np.std(gains, ddof=1) / len(gains) ** 0.5
+    bound = student.ppf(0.9, len(gains) - 1) * error
+    return 1 - (bound / np.mean(gains)) ** 2 if np.mean(gains) > bound else 0.0
+
+
 def test_weights_follow_from_the_losses(chosen):
-    model, parts, _ = chosen
+    model, parts, fold_of = chosen
     for i, k in enumerate([0, 2, 5]):
         at_k = {(d, t): part for (k_, d, t), part in parts.items() if k_ == k}
-        mixture = slow_mixture(model, at_k.values())
-        all_wins = slow_wins(model.losses_[i])
-        weight = all_wins[:2] + all_wins[2] * mixture
-        safe = slow_wins(model.losses_[i, :, :2])
-        gains = [
-            np.mean(
-                [
-                    mixed_loss(model, safe, *at_k[d, t])
-                    - mixed_loss(model, weight, *at_k[d, t])
-                    for d in (0, 1)
-                ]
+        gains = []
+        for t in sorted({t for _, t in at_k}):
+            others = fold_of != fold_of[t]
+            kept = [part for (_, u), part in at_k.items() if others[u]]
+            safe, rich = slow_pair(model, model.losses_[i][others], kept)
+            own = [part for (_, u), part in at_k.items() if u == t]
+            gains.append(
+                np.mean(
+                    [
+                        mixed_loss(model, safe, *p) - mixed_loss(model, rich, *p)
+                        for p in own
+                    ]
+                )
             )
-            for t in range(9)
-            if (0, t) in at_k
-        ]
-        if np.mean(gains) <= np.std(gains) / len(gains) ** 0.5:
-            weight = safe
-        np.testing.assert_allclose(model.weights_[i], weight, atol=0.01)
+        safe, rich = slow_pair(model, model.losses_[i], list(at_k.values()))
+        expected = safe + slow_trust(gains) * (rich - safe)
+        np.testing.assert_allclose(model.weights_[i], expected, atol=0.01)
     assert len(np.unique(model.weights_.round(2))) > 1
+
+
+def test_trust_needs_more_than_luck_and_grows_without_a_jump():
+    gain = np.random.default_rng(0).normal(size=30)
+    gain = (gain - gain.mean()) / gain.std(ddof=1) * 30**0.5
+    bound = student.ppf(0.9, 29)
+    for ratio, expected in [(-2, 0), (0.9, 0), (1, 0), (2, 0.75), (10, 0.99)]:
+        found = trust(gain + ratio * bound)
+        assert found == pytest.approx(expected, abs=1e-12)
+    with_small_tasks = np.append(gain + 2 * bound, [np.nan, np.nan])
+    assert trust(with_small_tasks) == pytest.approx(0.75)
+    assert trust(np.full(5, 0.1)) == 1 and trust(np.zeros(5)) == 0
+    assert trust(np.array([1.0])) == 0 and trust(np.array([np.nan])) == 0
 
 
 @pytest.mark.parametrize("classifier", [False, True])

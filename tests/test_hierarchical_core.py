@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.linalg import block_diag
 from scipy.optimize import approx_fprime, minimize
+from scipy.signal import lfilter
 from scipy.special import expit, log_expit, log_softmax, softmax
 from scipy.stats import multivariate_normal, norm
 from sklearn.dummy import DummyClassifier
@@ -18,10 +19,15 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClas
 from sklearn.metrics import r2_score
 
 from skmeta import HierarchicalRegressor
-from skmeta.datasets import load_breast_cancer_tasks
+from skmeta.datasets import load_breast_cancer_tasks, make_regression_tasks
 from skmeta.hierarchical._design import fit_design
 from skmeta.hierarchical._evidence import evidence
-from skmeta.hierarchical._gaussian import posterior, predict, training_posterior
+from skmeta.hierarchical._gaussian import (
+    Prior,
+    posterior,
+    predict,
+    training_posterior,
+)
 from skmeta.hierarchical._laplace import (
     LogisticPrior,
     _Block,
@@ -36,7 +42,7 @@ from skmeta.hierarchical._laplace_bound import (
     SoftmaxExpansion,
     quadratic_of,
 )
-from skmeta.hierarchical._laplace_prior import fit_logistic_prior, row_positions
+from skmeta.hierarchical._laplace_prior import fit_logistic_prior
 from skmeta.hierarchical._optimise import (
     Problem,
     default_ridge_groups,
@@ -44,12 +50,13 @@ from skmeta.hierarchical._optimise import (
     ridge_vector,
 )
 from skmeta.hierarchical._out_of_fold import out_of_fold_predictions, pooled_features
-from skmeta.hierarchical._prior import COVARIANCES, Prior, fit_prior
+from skmeta.hierarchical._prior import COVARIANCES, fit_prior, later_loss
 from skmeta.hierarchical._statistics import (
     accumulate,
     concatenate,
     empty_statistics,
     padded_blocks,
+    row_positions,
     shifted,
 )
 
@@ -245,6 +252,137 @@ def test_a_slope_that_varies_keeps_its_mean():
     y = (X * weights[codes]).sum(1) + 0.5 * rng.normal(size=len(codes))
     prior = fit_prior(accumulate(X, y, codes, 25), "diagonal")
     assert_allclose(prior.mean[1], weights[:, 1].mean(), rtol=0.15)
+
+
+def early_statistics(X, y, codes, n_tasks, shots=(2, 5, 20)):
+    """Statistics of the first few rows of every task."""
+    position = row_positions(codes, n_tasks)
+    keep = [position < n for n in shots]
+    return [accumulate(X[k], y[k], codes[k], n_tasks) for k in keep]
+
+
+def correlated_tasks(n_tasks=100, n_rows=60, seed=0):
+    """Tasks that differ in their level; features and noise go up and down slowly.
+
+    No slope differs between tasks, but the waves of one task seem to be related, so
+    that the likelihood of independent rows finds slopes that differ.
+    """
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(size=(n_tasks, 100 + n_rows, 4))
+    waves = lfilter([0.3], [1, -0.95], steps, axis=1)[:, 100:]
+    y = 0.5 * rng.normal(size=(n_tasks, 1)) + waves[..., 0]
+    waves[..., 0] = 1.0
+    y = y + 0.1 * rng.normal(size=y.shape)
+    return waves.reshape(-1, 4), y.ravel(), np.repeat(np.arange(n_tasks), n_rows)
+
+
+def test_auto_predicts_later_rows_where_the_likelihood_is_misled():
+    X, y, codes = correlated_tasks()
+    statistics = accumulate(X, y, codes, 100)
+    by_likelihood = fit_prior(statistics)
+    by_prediction = fit_prior(statistics, early=early_statistics(X, y, codes, 100))
+    assert by_likelihood.covariance in ("diagonal", "full")
+    assert by_prediction.row_weight < by_likelihood.row_weight
+    X, y, codes = correlated_tasks(seed=1)
+    own, error = row_positions(codes, 100) < 5, []
+    for prior in (by_likelihood, by_prediction):
+        state = posterior(prior, accumulate(X[own], y[own], codes[own], 100))
+        mean = predict(prior, state, X[~own], codes[~own])
+        error.append(np.mean((mean - y[~own]) ** 2))
+    assert error[1] < 0.95 * error[0]
+
+
+@pytest.mark.parametrize(
+    "sd, expected",
+    [
+        ((0.0, 0.0, 0.0), ["none"]),
+        ((1.0, 0.0, 0.0), ["intercept"]),
+        ((1.0, 1.0, 1.0), ["diagonal", "full"]),
+    ],
+)
+def test_auto_is_as_rich_as_the_tasks(sd, expected):
+    X, y, codes, _ = make_tasks(80, 25, sd=sd, seed=1)
+    prior = fit_prior(
+        accumulate(X, y, codes, 80), early=early_statistics(X, y, codes, 80)
+    )
+    assert prior.covariance in expected
+
+
+def test_auto_without_later_rows_falls_back_on_the_likelihood():
+    X, y, codes, _ = make_tasks(60, 2)
+    statistics = accumulate(X, y, codes, 60)
+    early = early_statistics(X, y, codes, 60)
+    assert fit_prior(statistics, early=early).covariance == (
+        fit_prior(statistics).covariance
+    )
+
+
+def test_loss_of_later_rows_equals_a_loop():
+    X, y, codes, _ = make_tasks(4, [3, 9, 6, 30])
+    prior, statistics = a_prior(), accumulate(X, y, codes, 4)
+    early = early_statistics(X, y, codes, 4)
+    losses = later_loss(prior, early, [statistics - part for part in early])
+    for i, n_shots in enumerate((2, 5, 20)):
+        for t in range(4):
+            own, position = codes == t, row_positions(codes, 4)
+            support, query = own & (position < n_shots), own & (position >= n_shots)
+            state = posterior(
+                prior,
+                accumulate(X[support], y[support], np.zeros(support.sum(), int), 1),
+            )
+            error = np.square(y[query] - X[query] @ state["mean"][0])
+            expected = error.mean() if query.any() else 0.0
+            assert_allclose(losses[i, t], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("weight", [0.1, 2.0])
+def test_row_weight_is_the_weight_of_support_rows(weight):
+    X, y, codes, _ = make_tasks(5, 4)
+    prior = a_prior()
+    cov = prior.factor @ prior.factor.T
+    state = posterior(replace(prior, row_weight=weight), accumulate(X, y, codes, 5))
+    _, std = predict(
+        replace(prior, row_weight=weight), state, X, codes, return_std=True
+    )
+    for t in range(5):
+        own = codes == t
+        weights, left = dense_posterior(
+            prior.mean, cov, prior.noise / weight, X[own], y[own]
+        )
+        assert_allclose(state["mean"][t], weights, atol=1e-9)
+        variance = np.einsum("np,pq,nq->n", X[own], left, X[own]) + prior.noise
+        assert_allclose(std[own], np.sqrt(variance), atol=1e-9)
+
+
+def test_early_rows_of_a_known_task_that_comes_again_are_among_its_rows():
+    tasks = [(X, y) for X, y in make_regression_tasks(12, 8, random_state=0)]
+    X = np.concatenate([X for X, _ in tasks])
+    y = np.concatenate([y for _, y in tasks])
+    codes = np.repeat(np.arange(12), 8)
+    old, new = codes < 8, codes >= 6
+    meta = HierarchicalRegressor().fit(X[old], y[old], groups=codes[old])
+    meta.adapt(X[codes == 7][:3], y[codes == 7][:3], groups=codes[codes == 7][:3])
+    meta.partial_fit(X[new], y[new], groups=codes[new])
+    training = meta._training
+    assert sorted(training.ids) == list(range(12))
+    # Task 6 has its rows twice; of task 7 three had replaced those of fit.
+    counts = dict(zip(training.ids, training.rows.count, strict=True))
+    assert [counts[t] for t in (0, 6, 7, 11)] == [8, 16, 11, 8]
+    for early in meta._early_statistics(training.ids):
+        rest = training.rows - early
+        assert (rest.count >= 0).all()
+        assert (np.linalg.eigvalsh(rest.gram) > -1e-8).all()
+
+
+def test_a_column_that_describes_tasks_makes_the_first_prediction_personal():
+    rng = np.random.default_rng(0)
+    task = np.repeat(np.arange(80), 10)
+    size = rng.normal(size=80)
+    X = np.column_stack([rng.normal(size=800), size[task]])
+    y = X[:, 0] + (2 * size + 0.3 * rng.normal(size=80))[task]
+    old = task < 60
+    meta = HierarchicalRegressor().fit(X[old], y[old], groups=task[old])
+    assert r2_score(y[~old], meta.predict(X[~old], groups=task[~old])) > 0.95
 
 
 # Posterior

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from _tiny import tiny
+from scipy.stats import norm
+from sklearn.gaussian_process import GaussianProcessRegressor
+
+from skmeta import DualProtoNetClassifier
+from skmeta.modules import TextCNN
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -64,3 +71,77 @@ def test_the_ledger_knows_every_benchmark():
 
     scripts = {path.name for path in BENCHMARKS.glob("[a-z]*.py")} - HELPERS
     assert scripts == {run.script.name for run in ledger.RUNS}
+
+
+def queries(n_intents, n_texts=15):
+    """Texts of intents that speak of two things each, and their intents."""
+    rng = np.random.default_rng(0)
+    return [
+        (f"{rng.choice(['see', 'use'])} thing{c} part{c} at {rng.integers(5)}", f"i{c}")
+        for c in range(n_intents)
+        for _ in range(n_texts)
+    ]
+
+
+def test_banking77_learns_words_of_known_intents_alone():
+    pytest.importorskip("gensim")
+    import banking77
+
+    rows = queries(6)
+    known, new = {"i0", "i1", "i2"}, {"i3", "i4", "i5"}
+    others = [
+        (f"see thing0 quite another {i}", intent)
+        if intent in new and i != 3 * 15
+        else (text, intent)
+        for i, (text, intent) in enumerate(rows)
+    ]
+    one, other = (banking77.Fold.learned_on(r, known, new) for r in (rows, others))
+    for name in ("X", "y", "vectors"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    # The one new text that is the same in both gets the same ids and term weights.
+    assert (one.X_new[0] == other.X_new[0]).all() and (one.X_new[1:] > 0).any()
+    np.testing.assert_array_equal(one.terms_new[0], other.terms_new[0])
+    changed = [(text + " thing9" * (i == 0), c) for i, (text, c) in enumerate(rows)]
+    changed = banking77.Fold.learned_on(changed, known, new)
+    assert len(changed.vectors) > len(one.vectors)
+
+
+def test_banking77_judges_as_adapting_does(monkeypatch):
+    """Embedding every row once gives the accuracies that the public verbs give."""
+    pytest.importorskip("gensim")
+    import banking77
+
+    monkeypatch.setattr(banking77, "N_EPISODES", 12)
+    known, new = ({f"i{c}" for c in part} for part in (range(8), range(8, 20)))
+    data = banking77.Fold.learned_on(queries(20), known, new)
+    net = {"module__embedding": data.vectors, "max_epochs": 3, "module__n_filters": 4}
+    meta = tiny(DualProtoNetClassifier, TextCNN, net=net, n_ways=4)
+    meta.set_params(label_space="per_task").fit(data.X, data.y)
+    meta.learner_.mixture[2] -= 2  # both spaces have a say
+    judged = banking77.judged_by(banking77.BOTH, meta, data.X_new)
+    for setting in ("5w1s", "10w1s"):
+        episodes = data.episodes(setting)
+        quick = banking77.accuracy(judged[banking77.BOTH], *episodes)
+        np.testing.assert_allclose(
+            quick, banking77.adapted(meta, data.X_new, *episodes), atol=0.021
+        )
+        assert abs(quick - banking77.accuracy(judged[banking77.CNN], *episodes)).any()
+
+
+def test_true_posteriors_of_neural_process_benchmark():
+    """The Gaussian process is scikit-learn's; that of sinusoids integrates to one."""
+    import neural_process as bench
+
+    (X, y), rest = bench.gp_tasks(1, 12, seed=0)[0], slice(5, None)
+    kernel, noise = bench.RBF(bench.LENGTH), bench.NOISE**2
+    process = GaussianProcessRegressor(kernel, alpha=noise, optimizer=None)
+    mean, std = process.fit(X[:5], y[:5]).predict(X[rest], return_std=True)
+    expected = norm.logpdf(y[rest], mean, np.sqrt(std**2 + noise))
+    np.testing.assert_allclose(bench.gp_truth(X[:5], y[:5], X[rest], y[rest]), expected)
+
+    X, y = bench.sinusoid_tasks(1, 4, seed=0)[0]
+    grid = np.linspace(-8, 8, 4001)
+    found = bench.sinusoid_truth(X[:3], y[:3], np.repeat(X[3:], len(grid), 0), grid)
+    assert np.exp(found).sum() * 0.004 == pytest.approx(1, abs=1e-3)
+    # Around the value that is observed, up to noise and what is not known yet.
+    assert abs(grid[found.argmax()] - y[3]) < 1

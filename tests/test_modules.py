@@ -8,7 +8,7 @@ from sklearn.base import is_classifier
 from torch import nn
 
 from skmeta import MAMLClassifier, ProtoNetClassifier, RidgeHeadRegressor
-from skmeta.modules import Recurrent, ResNet12, TemporalConv
+from skmeta.modules import Conv4, Recurrent, ResNet12, TemporalConv
 from skmeta.modules._sequence import real_steps
 
 POOLINGS = ["last", "mean", "max", "attention"]
@@ -45,6 +45,35 @@ def series(n=4, length=9, channels=2):
     for i, end in enumerate(lengths):
         X[i, end:] = 0
     return X, lengths
+
+
+def conv4_as_published(module, X):
+    """Convolution, batch norm, ReLU, pooling, in this order and the usual layout."""
+    X = X.unsqueeze(1) if X.ndim == 3 else X
+    for conv, norm in module.blocks:
+        X = nn.functional.conv2d(X, conv.weight, conv.bias, padding=1)
+        X = nn.functional.batch_norm(
+            X, None, None, norm.weight, norm.bias, training=True, eps=norm.eps
+        ).relu()
+        X = nn.functional.max_pool2d(X, 2) if min(X.shape[-2:]) > 1 else X
+    return X.flatten(1)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (1, 12, 12), (3, 9, 16)])
+def test_conv4_computes_what_was_published(shape):
+    """Layout in memory and order of pooling and ReLU change speed alone."""
+    module = built(lambda: Conv4(width=6), *shape).train()
+    for _, norm in module.blocks:
+        nn.init.uniform_(norm.weight, -1.0, 1.0)
+    X = torch.randn(5, *shape, dtype=torch.float64, requires_grad=True)
+    weights = [X, *module.parameters()]
+    ours, reference = module(X), conv4_as_published(module, X)
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
+    pairs = (
+        torch.autograd.grad(out.square().sum(), weights) for out in (ours, reference)
+    )
+    for got, expected in zip(*pairs, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SERIES)

@@ -239,6 +239,12 @@ CRITERIA = {
         {"criterion__label_smoothing": 0.2},
         lambda out, y: F.cross_entropy(out, y, label_smoothing=0.2),
     ),
+    "class weights": (
+        ProtoNetClassifier,
+        nn.CrossEntropyLoss,
+        {"criterion__weight": torch.tensor([0.5, 4.0])},
+        lambda out, y: F.cross_entropy(out, y, weight=torch.tensor([0.5, 4.0])),
+    ),
     "huber": (
         RidgeHeadRegressor,
         nn.HuberLoss,

@@ -1,6 +1,7 @@
 """Tasks: how they come in, are drawn, packed and lifted, against slow references."""
 
 import datetime
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -688,6 +689,30 @@ def test_episodes_are_keyed_by_seed_and_step(kind):
     now = np.random.get_state()  # noqa: NPY002
     for before, after in zip(numpy_state, now, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_is_the_same_however_it_is_reached(kind, ragged):
+    """Steps are drawn in blocks, which nobody should see."""
+    tasks = [[7, 8, 9], [2, 3, 4] if ragged else [9, 8, 7], [5, 5, 5]]
+    sampler = sampler_of(tasks, kind, n_ways=2)
+    assert sampler._steps_at_once(4) == 32
+
+    def parts(batches):
+        return [
+            torch.cat([side.X.flatten(), side.weights.flatten(), side.y.flatten()])
+            for batch in batches
+            for side in batch
+        ]
+
+    run = parts(islice(sampler.stream(0, sampler.units, 4), 70))
+    for step in (0, 31, 32, 69):
+        alone = parts([sampler.sample(step, sampler.units, 4)])
+        assert all(map(torch.equal, alone, run[2 * step : 2 * step + 2]))
+    later = parts(islice(sampler.stream(30, sampler.units, 4), 40))
+    assert all(map(torch.equal, later, run[60:]))
+    assert len({tuple(part.tolist()) for part in run}) == len(run)
 
 
 @pytest.mark.parametrize("kind", KINDS)

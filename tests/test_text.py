@@ -1,6 +1,8 @@
 """Documents to ids and vectors, and learners that read them."""
 
+import pickle
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from skmeta import (
     freeze,
 )
 from skmeta.metric._dual_learner import Centred, DualProtoNet, TfIdf
+from skmeta.metric._dual_mixture import learn_mixture
 from skmeta.modules import MLP, BagOfEmbeddings, TextCNN, TextRNN
 from skmeta.tasks import TaskBatch
 from skmeta.text import TokenSequences, Word2VecEmbedding
@@ -267,6 +270,108 @@ def test_dual_learns_from_tasks_with_fewer_classes_than_ways():
     meta = tiny(DualProtoNetClassifier, n_ways=3, label_space="per_task").fit(tasks)
     start = torch.tensor([0.0, 0.0, 2.3, 0.0]).double()
     assert (meta.learner_.mixture != start.float()).all()
+
+
+@pytest.mark.parametrize("raw", [lambda: TfIdf(9), lambda: Centred(4)])
+def test_raw_space_of_parts_is_that_of_all(raw):
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(rng.integers(0, 12, size=(40, 4)))
+    X[:, 3] = 5  # a feature that is constant
+    whole, parts = raw().double(), raw().double()
+    whole.learn(X)
+    for part in X.split([25, 1, 14]):
+        parts.learn(part)
+    torch.testing.assert_close(parts(X), whole(X))
+
+
+def test_dual_prior_of_parts_is_that_of_all():
+    rows, y = torch.randn(30, 4).double(), torch.arange(30) % 3
+    y[:20] %= 2  # the last class comes later
+    whole, parts = (
+        DualProtoNet(torch.nn.Identity(), 4, Centred(4), 3).double() for _ in range(2)
+    )
+    for learner in (whole, parts):
+        learner.raw.learn(rows)
+        learner.raw.learn = lambda X: None  # the same features throughout
+    whole.learn_raw(rows, y)
+    for part in (slice(20), slice(20, 30)):
+        parts.learn_raw(rows[part], y[part])
+    torch.testing.assert_close(parts.raw_prior, whole.raw_prior)
+    expected = torch.stack([whole.raw(rows[y == c]).mean(dim=0) for c in range(3)])
+    torch.testing.assert_close(whole.raw_prior, expected)
+
+
+def judged(n, seed):
+    """Logits of two spaces, of which the raw one tells the truth more often."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(3, (n, 6), generator=generator)
+    truth = torch.nn.functional.one_hot(targets, 3).double()
+    noise = torch.randn(2, n, 6, 3, generator=generator).double()
+    log_shots = torch.rand(n, generator=generator).double()
+    return 0.5 * truth + noise[0], truth + 0.5 * noise[1], log_shots, targets
+
+
+def test_mixture_of_parts_is_about_that_of_all():
+    """What is known of the weights adds up over calls, each task weighing the same."""
+    start = DualProtoNet(torch.nn.Identity(), 1, Centred(1)).double()
+    whole, parts = deepcopy(start), deepcopy(start)
+    episodes = [judged(16, seed) for seed in range(20)]
+    learn_mixture(whole, episodes, 20)
+    precision = []
+    for i in range(0, 20, 5):
+        # As many episodes of fewer tasks, so each of them four times.
+        learn_mixture(parts, episodes[i : i + 5] * 4 if i else episodes[:5], 5)
+        precision.append(torch.linalg.eigvalsh(parts.mixture_precision))
+    assert parts.n_judged == whole.n_judged == 20
+    assert all((b > a).all() for a, b in zip(precision, precision[1:], strict=False))
+    learned = (whole.mixture - start.mixture).norm()
+    assert (parts.mixture - whole.mixture).norm() < 0.2 * learned
+    # The weights are where the gradient of what they are said to minimise vanishes.
+    moved = (whole.mixture - start.mixture).requires_grad_()
+    loss = moved.square().sum() / 8
+    for learned, raw, log_shots, targets in episodes:
+        a, b = (
+            (
+                start.mixture[i] + moved[i] + (start.mixture[i + 1] + moved[i + 1]) * k
+            ).exp()[:, None, None]
+            for i, k in ((0, log_shots), (2, log_shots))
+        )
+        log_proba = (a * learned + b * raw).log_softmax(-1)
+        loss = loss - log_proba.gather(-1, targets[..., None]).sum() / 6
+    assert torch.autograd.grad(loss, moved)[0].abs().max() < 1e-3
+
+
+def test_dual_partial_fit_goes_on(monkeypatch):
+    """One training, idf of all texts, and weights from what is new alone."""
+    texts, y = documents(n_texts=10)
+    tokens = TokenSequences(n_unknown=50).fit(texts)
+    X = tokens.transform(texts)
+    net = {"module__embedding": tokens.n_tokens_, "max_epochs": 3}
+    make = DualProtoNetClassifier._make_net
+    made = []
+    monkeypatch.setattr(
+        DualProtoNetClassifier,
+        "_make_net",
+        lambda self, *args: made.append(1) or make(self, *args),
+    )
+    meta = tiny(DualProtoNetClassifier, BagOfEmbeddings, net=net, n_ways=2)
+    old = y < 3
+    meta.fit(X[old], y[old])
+    first, n_nets = meta.learner_, len(made)
+    meta.partial_fit(X[~old], y[~old])
+    assert len(made) == n_nets
+    # n_judged is 3 classes more: those that the network had not seen.
+    assert meta.learner_.n_judged == first.n_judged + 3
+    assert (meta.learner_.mixture != first.mixture).any()
+    whole = TfIdf(meta._n_ids)
+    whole.learn(torch.from_numpy(np.concatenate([X[old], X[~old]])))
+    torch.testing.assert_close(meta.learner_.raw.weight.float(), whole.weight)
+    # The same again: nothing is new, and the weights stay.
+    again = deepcopy(meta).partial_fit(X[~old], y[~old])
+    torch.testing.assert_close(again.learner_.mixture, meta.learner_.mixture)
+    few = freeze(pickle.loads(pickle.dumps(meta))).fit(X[~old], y[~old])
+    expected = freeze(meta).fit(X[~old], y[~old]).predict_proba(X)
+    np.testing.assert_array_equal(few.predict_proba(X), expected)
 
 
 def test_dual_reads_text():

@@ -120,9 +120,11 @@ plt.show()
 # -----------------------
 # Which candidate is best depends on the data and on how many rows a courier has, so do
 # not guess. :class:`~skmeta.model_selection.GuardedRegressor` takes the pooled model of
-# your choice, adds a local model and two hierarchical ones, cross-validates all over
-# the training tasks for several numbers of support rows, and mixes them where a mixture
-# is better.
+# your choice, adds a local model and two hierarchical ones, and cross-validates all
+# over the training tasks for several numbers of support rows. The safe choice is
+# between the pooled and the local model, mixed where it is not clear which of them is
+# better. The other two are believed as far as their gain over the safe choice, in
+# couriers that had no part in choosing, is beyond chance.
 
 from skmeta.model_selection import GuardedRegressor
 
@@ -162,9 +164,10 @@ report_alike = guarded_alike.report().dropna()
 report_alike.pivot(index="candidate", columns="n_shots", values="weight").round(2)
 
 # %%
-# The weight may go to the pooled model, or to the hierarchical model on top of it,
-# which has found that corrections to the pooled model are zero: the two are then the
-# same. What counts is that new couriers are not worse off:
+# The pooled model keeps its weight where no gain stands out from chance. What goes to
+# the hierarchical model on top of it does no harm, since that one has found that
+# corrections to the pooled model are nearly zero. What counts is that new couriers are
+# not worse off:
 
 from skmeta.model_selection import FewShotScorer
 
@@ -180,7 +183,8 @@ for name, model in {
 # %%
 # What "never worse" can mean
 # ---------------------------
-# On average over tasks, as far as the training tasks tell. Not for every task: some new
+# On average over tasks, as far as the training tasks tell: with 120 of them that is
+# far, with ten it is not, and the choice can be wrong. And not for every task: some new
 # couriers are unlucky with their first rows.
 # :class:`~skmeta.inspection.TaskScoresDisplay` shows how many, and how much they lose.
 # Here it is every fourth, and none of them loses much more than half a minute, while

@@ -16,6 +16,7 @@ from ..tasks import read_rows, read_tasks
 from ..tasks._sampler import split_support
 from ..tasks._table import ranges
 from ._states import Block, TaskStates
+from ._weights import weighted
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -103,10 +104,7 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
         self : object
             The estimator, adapted.
         """
-        check_is_fitted(self)
-        with self._all_or_nothing():
-            self._take_up(Block(self._summarize(self._read(X, y, groups, reset=False))))
-        return self
+        return self._adapt(X, y, groups)
 
     def partial_adapt(self, X, y=None, groups=None):
         """Go on adapting tasks with more rows; unknown tasks are adapted afresh.
@@ -127,16 +125,62 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
         self : object
             The estimator, adapted.
         """
+        return self._adapt(X, y, groups, afresh=False)
+
+    def forget(self, groups=None):
+        """Drop all that is kept of tasks: their rows and their states.
+
+        A task that came by `adapt` is then as if it had never come. What `fit` has
+        learned across tasks stays as it is, also from tasks that are forgotten, but a
+        later `partial_fit` no longer learns from their rows.
+
+        Parameters
+        ----------
+        groups : array-like of task ids, default=None
+            Tasks to forget; an id may come more than once. None forgets the task that
+            was adapted without an id.
+
+        Returns
+        -------
+        self : object
+            The estimator, without these tasks.
+        """
+        check_is_fitted(self)
+        ids = [None] if groups is None else np.asarray(groups).ravel().tolist()
+        unknown = [task for task in ids if task not in self.states_]
+        if unknown:
+            raise ValueError(
+                f"groups has a task that is not known: {unknown[0]!r}. There is "
+                "nothing of it to forget."
+            )
+        with self._all_or_nothing():
+            self.states_ = self.states_.without(ids)
+            self._forget_training(set(ids))
+            self._update_classes()
+        return self
+
+    def _adapt(self, X, y, groups, sample_weight=None, afresh=True):
         check_is_fitted(self)
         with self._all_or_nothing():
-            summary = self._summarize(self._read(X, y, groups, reset=False))
-            self._take_up(self._extended(summary, self.states_))
+            table = self._read(X, y, groups, reset=False)
+            if sample_weight is not None:
+                table = weighted(table, sample_weight)
+            summary = self._summarize(table)
+            block = Block(summary) if afresh else self._extended(summary, self.states_)
+            self._take_up(block)
         return self
 
     # -------------------------------------------------------------- hooks of a family
     @abstractmethod
     def _meta_fit(self, table, *, resume):
         """Learn what is shared by all tasks; return the summary of these tasks."""
+
+    def _forget_training(self, ids):
+        """Drop what is kept of tasks for `partial_fit`."""
+        training = getattr(self, "_training", None)
+        if training is not None:
+            kept = [i for i, task in enumerate(training.ids) if task not in ids]
+            self._training = training.take(kept)
 
     def _check_support(self, summary):
         """Refuse support rows from which a task cannot be learned."""

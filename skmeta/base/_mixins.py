@@ -244,7 +244,7 @@ class MetaClassifierMixin(FewShotScoreMixin, ClassifierMixin):
         return np.where(width, columns, -1)
 
     def _update_classes(self):
-        if self.label_space_ == "per_task":
+        if self.label_space_ == "per_task" and len(self.states_):
             self.classes_ = np.unique(
                 join_labels([b.support.labels for b in self.states_.blocks])
             )

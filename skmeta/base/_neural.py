@@ -55,6 +55,9 @@ class NeuralMetaEstimator(MetaEstimator):
         "random_state": ["random_state"],
     }
 
+    #: Tasks of a step where the user gave no net.
+    _batch_size = 16
+
     def set_params(self, **params):
         """Set parameters, those of the net as ``estimator__lr`` and the like.
 
@@ -169,6 +172,7 @@ class NeuralMetaEstimator(MetaEstimator):
         return table.with_y(encode_classes(table.codes, table.y)[0])
 
     def _train(self, dataset, resume):
+        before = self.learner_ if resume else None
         if not resume:
             sample = self._as_input(torch.from_numpy(dataset.sampler.table.X[:2]))
             self.net_ = self._make_net(sample)
@@ -177,7 +181,9 @@ class NeuralMetaEstimator(MetaEstimator):
             self.net_ = copy.deepcopy(self.net_, {id(recipe): recipe})
         net = self.net_
         with seeded(self._seed + dataset.step, net.device):
-            if not resume:
+            if resume:
+                self._resume(net)
+            else:
                 net.initialize()
             sampler = dataset.sampler
             sampler.dtype = row_dtype(
@@ -190,27 +196,34 @@ class NeuralMetaEstimator(MetaEstimator):
         self.n_diverged_ = episode.n_diverged
         warn_diverged(self.n_diverged_)
         self.learner_ = self._frozen_learner(episode.learner)
-        self._calibrate(self.learner_, dataset)
+        self._calibrate(self.learner_, dataset, before)
         episode.learner.load_state_dict(self.learner_.state_dict())
 
-    def _calibrate(self, learner, dataset):
-        """Estimate what the outer loss leaves undetermined."""
+    def _resume(self, net):
+        """Prepare a net that has been trained for other tasks."""
+
+    def _calibrate(self, learner, dataset, before):
+        """Estimate what the outer loss leaves undetermined.
+
+        `before` is the learner that training went on from, None where it began.
+        """
 
     def _make_net(self, sample, device=None):
         """The user's net around an episode, for rows like those of `sample`."""
         backbone = self._default_backbone(sample.shape[1:])
-        net = as_net(self.estimator, backbone, self._criterion)
+        net = as_net(self.estimator, backbone, self._criterion, self._batch_size)
         if device is not None:
             net.set_params(device=device)
         check_device(net.device)
+        return self._trainable(net, sample)
+
+    def _trainable(self, net, sample):
+        """The net, such that it trains episodes."""
         factory = EpisodeFactory(
-            net.module,
-            self._build_learner,
-            sample,
-            self._episode_augment,
-            self.chunk_size,
+            net.module, self._build_learner, sample, self.chunk_size
         )
-        return episodic(net, factory, self._n_episode_classes)
+        augment = self._episode_augment
+        return episodic(net, factory, self._n_episode_classes, augment=augment)
 
     @property
     def _criterion(self):
@@ -356,6 +369,7 @@ class NeuralMetaEstimator(MetaEstimator):
             None if batch.mask is None else batch.mask.to(device),
             batch.n_classes,
             None if batch.class_mask is None else batch.class_mask.to(device),
+            None if batch.sample_weight is None else self._place(batch.sample_weight),
         )
 
     def _place(self, tensor):

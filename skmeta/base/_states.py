@@ -32,6 +32,13 @@ class Block:
     def ids(self):
         return self.support.ids
 
+    def take(self, positions):
+        """Block of the tasks at the given positions."""
+        state = self.state
+        if state is not None:
+            state = {name: values[positions] for name, values in state.items()}
+        return Block(self.support.take(positions), state)
+
 
 class TaskStates(Mapping):
     """Task id to its place in a block. Never edited: updating gives a new object.
@@ -79,6 +86,22 @@ class TaskStates(Mapping):
         if join is not None and len(block.ids) == 1:
             return states._compacted(join)
         return states
+
+    def without(self, ids):
+        """Without the given tasks, of which no block keeps anything."""
+        ids, index = set(ids), {}
+        for block in self.blocks:
+            kept = [
+                i
+                for i, task in enumerate(block.ids)
+                if task not in ids and self._index.get(task) == (block, i)
+            ]
+            # A block may still hold what has been replaced in another.
+            if not ids.isdisjoint(block.ids):
+                block = block.take(np.array(kept, dtype=np.intp))
+                kept = range(len(kept))
+            index.update((block.ids[i], (block, i)) for i in kept)
+        return TaskStates({task: index[task] for task in self._index if task in index})
 
     def unsolved(self):
         """The same supports without states, for when `fit` has learned more."""

@@ -8,9 +8,9 @@ import numpy as np
 #: has, and what there is one of for each row of a task or each place of a grid: none of
 #: them is where a task lies.
 _ASIDE = {
-    "basis", "chol", "covariance", "exists", "features", "inverse", "keys", "labels",
-    "log_shots", "n_support", "origin", "present", "row_weights", "sums", "told",
-    "untold", "values", "variance",
+    "basis", "chol", "counts", "covariance", "exists", "features", "inverse", "keys",
+    "labels", "log_shots", "n_support", "origin", "present", "row_weights", "sums",
+    "told", "untold", "values", "variance", "votes",
 }  # fmt: skip
 
 

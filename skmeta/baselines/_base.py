@@ -50,7 +50,9 @@ class BaselineMixin:
         return rows
 
     def _summarize(self, table):
-        table = self._encode(table)
+        return self._flattened(self._encode(table))
+
+    def _flattened(self, table):
         return replace(table, X=self._flat(table))
 
     @staticmethod
@@ -77,19 +79,6 @@ def boosting_regressor():
 def fit_clone(estimator, default, X, y):
     """A fitted clone of the user's estimator, or of the default one."""
     return clone(default if estimator is None else estimator).fit(X, y)
-
-
-def class_probabilities(model, X, classes):
-    """Probabilities in the order of `classes`; 0 for one that the model has not seen.
-
-    A model without probabilities is certain of what it predicts.
-    """
-    proba = np.zeros((len(X), len(classes)))
-    if hasattr(model, "predict_proba"):
-        proba[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(X)
-    else:
-        proba[np.arange(len(X)), np.searchsorted(classes, model.predict(X))] = 1
-    return proba
 
 
 def sum_by_task(values, codes, n_tasks):

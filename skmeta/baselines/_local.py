@@ -6,14 +6,19 @@ import warnings
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..base import MetaClassifierMixin, MetaEstimator, MetaRegressorMixin
+from ..base._each_task import (
+    class_probabilities,
+    fit_each,
+    predict_each,
+    refuse_errors,
+)
 from ..tasks._sampler import encode_classes
-from ._base import ESTIMATOR_CONSTRAINT, BaselineMixin, class_probabilities, sum_by_task
+from ._base import ESTIMATOR_CONSTRAINT, BaselineMixin, sum_by_task
 
 
 class LocalClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
@@ -138,10 +143,10 @@ class LocalClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
         estimator = default if self.estimator is None else self.estimator
         many = bool((n_seen * 2 >= np.maximum(table.counts, 20)).any())
         with _few_rows_per_class() if many else nullcontext():
-            return {**state, "model": _fit_each(estimator, table, y, enough)}
+            return {**state, "model": fit_each(estimator, table, y, enough)}
 
     def _check_state(self, state, ids):
-        _refuse_errors(state["model"])
+        refuse_errors(state["model"])
 
     def _forward(self, state, table):
         proba = state["proba"][table.codes]
@@ -152,7 +157,7 @@ class LocalClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
                 labels = state["labels"][t, : state["n_labels"][t]]
             return class_probabilities(model, X, labels)
 
-        for rows, part in _predict_each(predict, state["model"], table):
+        for rows, part in predict_each(predict, state["model"], self._flattened(table)):
             proba[rows, : part.shape[1]] = part
         return proba
 
@@ -232,10 +237,10 @@ class LocalRegressor(MetaRegressorMixin, BaselineMixin, MetaEstimator):
         default = make_pipeline(StandardScaler(), Ridge())
         estimator = default if self.estimator is None else self.estimator
         enough = np.flatnonzero(table.counts)
-        return {"model": _fit_each(estimator, table, table.y, enough)}
+        return {"model": fit_each(estimator, table, table.y, enough)}
 
     def _check_state(self, state, ids):
-        _refuse_errors(state["model"])
+        refuse_errors(state["model"])
 
     def _forward(self, state, table):
         y = np.full(len(table.X), self.target_mean_)
@@ -243,7 +248,7 @@ class LocalRegressor(MetaRegressorMixin, BaselineMixin, MetaEstimator):
         def predict(t, model, X):
             return model.predict(X)
 
-        for rows, part in _predict_each(predict, state["model"], table):
+        for rows, part in predict_each(predict, state["model"], self._flattened(table)):
             y[rows] = part
         return y
 
@@ -259,55 +264,6 @@ def _task_labels(table):
     counts = np.diff(offsets)
     slot = np.minimum(np.arange(counts.max()), counts[:, None] - 1)
     return {"labels": values[offsets[:-1, None] + slot], "n_labels": counts}
-
-
-def _fit_each(estimator, table, y, tasks):
-    """A fitted clone for each of the tasks, or its error; None for all others."""
-    models = np.full(table.n_tasks, None, dtype=object)
-    for t in tasks:
-        rows = slice(table.offsets[t], table.offsets[t + 1])
-        try:
-            models[t] = clone(estimator).fit(table.X[rows], y[rows])
-        except Exception as error:
-            what = f"be fitted on the {table.counts[t]} rows of"
-            models[t] = _named(error, what, table.ids[t])
-    return models
-
-
-def _predict_each(predict, models, table):
-    """Yield the rows of each task that has a model, and what it predicts for them."""
-    X = BaselineMixin._flat(table)
-    for t, model in enumerate(models):
-        if model is None:
-            continue
-        _refuse_errors([model])
-        rows = slice(table.offsets[t], table.offsets[t + 1])
-        try:
-            part = predict(t, model, X[rows])
-        except Exception as error:
-            raise _named(error, "predict", table.ids[t]) from error
-        yield rows, part
-
-
-def _named(error, what, task):
-    """An error that says for which task the user's estimator raised it."""
-    which = "the task" if task is None else f"task {task!r}"
-    named = ValueError(
-        f"The estimator cannot {what} {which}: {error}\n"
-        "Pass more rows, or an estimator that works with few."
-    )
-    named.__cause__ = error.with_traceback(None)
-    return named
-
-
-def _refuse_errors(models):
-    """Raise what fitting raised: at once by `adapt`, else where the task is asked for.
-
-    So a training task that is too small does no harm to others.
-    """
-    for model in models:
-        if isinstance(model, Exception):
-            raise model
 
 
 @contextmanager

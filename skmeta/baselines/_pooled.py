@@ -5,11 +5,11 @@ from __future__ import annotations
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ..base import MetaClassifierMixin, MetaEstimator, MetaRegressorMixin
+from ..base._each_task import class_probabilities
 from ._base import (
     ESTIMATOR_CONSTRAINT,
     BaselineMixin,
     boosting_regressor,
-    class_probabilities,
     fit_clone,
 )
 

@@ -10,11 +10,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from ..base import MetaClassifierMixin, MetaEstimator, MetaRegressorMixin
+from ..base._each_task import class_probabilities
 from ._base import (
     ESTIMATOR_CONSTRAINT,
     BaselineMixin,
     boosting_regressor,
-    class_probabilities,
     fit_clone,
     sum_by_task,
 )

@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..outer_loop import DensityLearner, Learner, TaskState, one_hot
+from ..outer_loop import (
+    DensityLearner,
+    Learner,
+    TaskState,
+    one_hot,
+    only_existing,
+    which_classes,
+)
 from ..tasks._batch import TaskBatch
 from ._ridge_learner import _cholesky
 
@@ -205,17 +212,12 @@ class DeepKernelClassification(GaussianProcess):
     def adapt(self, support: TaskBatch) -> TaskState:
         """The posterior of every task, and which classes it has."""
         state = super().adapt(support)
-        if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(state["row_weights"].dtype)
-        return state
+        return {**state, **which_classes(support, state["row_weights"])}
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
         mean, variance = self.moments(state, query)
-        logits = 2 * mean / variance.unsqueeze(-1)
-        if "exists" in state:
-            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
-        return logits
+        return only_existing(2 * mean / variance.unsqueeze(-1), state)
 
     def _targets(self, batch: TaskBatch) -> Tensor:
         return 2 * one_hot(batch, self.mean.dtype) - 1

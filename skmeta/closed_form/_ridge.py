@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from ..base import (
     ProbabilisticRegressorMixin,
 )
 from ..base._neural import COUNT
+from ..base._weights import WeightedSupportMixin
 from ..tasks._pack import to_batch
 from ._ridge_learner import RidgeHead
 
@@ -30,7 +33,10 @@ class RidgePoolMixin:
     def _ridge_features(self, table):
         batch = self._to_device(to_batch(table.with_y(None)))
         with torch.no_grad():
-            return self.learner_._features(batch)[0].cpu().numpy().astype(float)
+            features = self.learner_._features(batch)[0]
+            if batch.sample_weight is not None:
+                features = batch.sample_weight[0].sqrt().unsqueeze(-1) * features
+            return features.cpu().numpy().astype(float)
 
 
 #: Episodes to estimate the noise from: meta-batches, and a key apart from training.
@@ -38,7 +44,9 @@ _CALIBRATION_STEPS = 10
 _CALIBRATION_KEY = 2**41
 
 
-class RidgeHeadClassifier(MetaClassifierMixin, RidgePoolMixin, NeuralMetaEstimator):
+class RidgeHeadClassifier(
+    WeightedSupportMixin, MetaClassifierMixin, RidgePoolMixin, NeuralMetaEstimator
+):
     """Ridge regression on learned features, solved exactly for each task.
 
     A backbone is trained over many episodes such that ridge regression on its
@@ -171,7 +179,10 @@ class RidgeHeadClassifier(MetaClassifierMixin, RidgePoolMixin, NeuralMetaEstimat
 
 
 class RidgeHeadRegressor(
-    ProbabilisticRegressorMixin, RidgePoolMixin, NeuralMetaEstimator
+    WeightedSupportMixin,
+    ProbabilisticRegressorMixin,
+    RidgePoolMixin,
+    NeuralMetaEstimator,
 ):
     """Bayesian linear regression on learned features, exact for each task.
 
@@ -179,7 +190,8 @@ class RidgeHeadRegressor(
     fitted to a few support rows, predicts query rows well [1]_. The weights of a task
     have a Gaussian prior with learned mean, so adapting is exact inference, the prior
     mean predicts for tasks of which no row is known, and predictions come with a
-    standard deviation [2]_.
+    standard deviation. That is ALPaCA [2]_, but for the outer loss: the squared error
+    of query rows instead of their likelihood, and the noise estimated afterwards.
 
     Parameters
     ----------
@@ -283,7 +295,7 @@ class RidgeHeadRegressor(
     def _build_learner(self, backbone, n_features):
         return RidgeHead(backbone, n_features)
 
-    def _calibrate(self, learner, dataset):
+    def _calibrate(self, learner, dataset, before):
         """Estimate the noise from the residuals of query rows of training episodes.
 
         The squared loss leaves it undetermined: the mean depends only on the ratio of
@@ -291,10 +303,8 @@ class RidgeHeadRegressor(
         """
         squares = []
         with torch.no_grad():
-            for step in range(_CALIBRATION_STEPS):
-                support, query = dataset.sampler.sample(
-                    _CALIBRATION_KEY + step, dataset.units, 64
-                )
+            drawn = dataset.sampler.stream(_CALIBRATION_KEY, dataset.units, 64)
+            for support, query in islice(drawn, _CALIBRATION_STEPS):
                 support, query = self._to_device(support), self._to_device(query)
                 state = learner.adapt(support)
                 error = (learner.predict(state, query) - query.y).square()

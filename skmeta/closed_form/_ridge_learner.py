@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..outer_loop import Learner, TaskState, one_hot
+from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 
 #: The regularisation ranges over decades, so it is learned faster than weights are.
@@ -64,6 +64,9 @@ class RidgeHead(Learner):
         if self.prior is not None:
             present = support.weights.to(features.dtype).unsqueeze(-1)
             targets = targets - present * (features @ self.prior)
+        if support.sample_weight is not None:
+            root = support.sample_weight.sqrt().unsqueeze(-1)
+            features, targets = root * features, root * targets
         alpha = self.alpha
         few = features.shape[1] < features.shape[2]
         solve = _solve_rows if few else _solve_features
@@ -72,11 +75,9 @@ class RidgeHead(Learner):
         weights, basis = solve(features, targets, alpha, probabilistic)
         if self.prior is not None:
             weights = weights + self.prior
-        state = {"weights": weights}
+        state = {"weights": weights, **which_classes(support, weights)}
         if basis is not None:
             state["basis"] = basis
-        if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(weights.dtype)
         return state
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
@@ -84,10 +85,7 @@ class RidgeHead(Learner):
         output = self._features(query) @ state["weights"]
         if not self.classifier:
             return output.squeeze(-1)
-        logits = self.log_scale.exp() * output
-        if "exists" in state:
-            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
-        return logits
+        return only_existing(self.log_scale.exp() * output, state)
 
     def leverage(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Posterior variance of the mean of each row over that of the noise."""

@@ -23,7 +23,7 @@ from ..inner_loop import (
     takes_vectors,
     without_running_statistics,
 )
-from ..outer_loop import Learner, TaskState
+from ..outer_loop import Learner, TaskState, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._rates import LearnedRates, learned_rates
 
@@ -163,10 +163,7 @@ class GradientLearner(Learner):
             output = self.head(features)
         if self.task == "regression":
             return output.squeeze(-1)
-        if "exists" in state:
-            missing = state["exists"].unsqueeze(1) == 0
-            output = output.masked_fill(missing, -torch.inf)
-        return output
+        return only_existing(output, state)
 
     def initial_head(
         self, support: TaskBatch, features: Tensor | None = None
@@ -235,9 +232,7 @@ class GradientLearner(Learner):
             if moments is None:
                 moments = self._moments(fast, support)
             state.update({MOMENTS + name: tensor for name, tensor in moments.items()})
-        if support.class_mask is not None:
-            dtype = next(iter(problem.head.values())).dtype
-            state["exists"] = support.class_mask.to(dtype)
+        state.update(which_classes(support, next(iter(problem.head.values()))))
         return state
 
     def _adapt(self, support: TaskBatch) -> TaskState:

@@ -258,7 +258,7 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
     inner_lr : float, sequence of float, {"learned", "per_layer", "curvature", \
-            "alfa"}, default=0.1
+            "alfa"}, default=0.03
         Step size of the inner loop: one for all steps, or one per step (the last one
         is repeated). A name has it learned together with the initial weights, from
         0.1 on: "learned" one for each number of each parameter (Meta-SGD [2]_),
@@ -373,7 +373,7 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         n_shots=5,
         n_queries=15,
         n_episodes=None,
-        inner_lr=0.1,
+        inner_lr=0.03,
         inner_steps=5,
         adapt_steps=None,
         first_order=False,

@@ -11,12 +11,13 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from threadpoolctl import threadpool_limits
 
 from ..base._checks import warn_single_task
+from ..base._weights import WeightedSupportMixin
 from ._design import fit_design
 from ._out_of_fold import out_of_fold_predictions, pooled_features
 from ._prior import COVARIANCES
 
 
-class HierarchicalMixin:
+class HierarchicalMixin(WeightedSupportMixin):
     """From rows to design rows, with a pooled model's prediction among the columns."""
 
     _parameter_constraints: dict = {
@@ -68,11 +69,9 @@ class HierarchicalMixin:
             X = np.hstack([X, pooled])
         return self._design.features(X)
 
-    def _training_support(self, table, resume):
-        """Support of all training tasks, those of the table replaced or added."""
-        if not resume:
-            return self._learn_support(table)
-        known = self._extended(self._summarize(table), self.states_).support
+    def _with_known(self, summary):
+        """Support of all training tasks, those of the summary replaced or added."""
+        known = self._extended(summary, self.states_).support
         new = set(known.ids)
         kept = [i for i, task in enumerate(self._training.ids) if task not in new]
         joined = self._join([self._training.take(kept), known])

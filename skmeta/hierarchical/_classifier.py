@@ -123,7 +123,8 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
                     f"{type(self).__name__} needs samples of at least 2 classes in the "
                     f"data, but the data contains only one class: {table.y[0]!r}."
                 )
-        training = self._training_support(table, resume)
+        summary = self._summarize(table) if resume else self._learn_support(table)
+        training = self._with_known(summary) if resume else summary
         self.prior_ = fit_logistic_prior(
             *self._arrays(training),
             self.covariance,
@@ -131,7 +132,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
             center=self._pooled_center(),
         )
         self._training = training
-        return self._summarize(table) if resume else training
+        return summary
 
     def _learn_support(self, table):
         table = self._encode(table)
@@ -152,10 +153,12 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         return TaskSupport(ids, table, np.zeros(len(ids), dtype=bool))
 
     def _posterior(self, support):
-        return logistic_posterior(self.prior_, *self._arrays(support))
+        weight = support.rows.weight
+        return logistic_posterior(self.prior_, *self._arrays(support), weight)
 
     def _training_posterior(self, support):
-        return training_logistic_posterior(self.prior_, *self._arrays(support))
+        weight = support.rows.weight
+        return training_logistic_posterior(self.prior_, *self._arrays(support), weight)
 
     def _arrays(self, support):
         rows = support.rows

@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ._evidence import whiten
-from ._prior import Prior
 from ._statistics import Statistics, padded_blocks
 
 State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What fitting learned: the distribution of the weights of a new task.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_features,)
+        Expected weights.
+    factor : ndarray of shape (n_features, rank)
+        Square root of the covariance of the weights of a new task: how much tasks
+        differ, plus how little is known of their mean.
+    between : ndarray of shape (n_features, rank_between)
+        Square root of the first of these two parts. Tasks that were themselves fitted
+        on get their exact posterior from it.
+    noise : float
+        Variance of the noise.
+    ridge : ndarray of shape (n_features,)
+        Learned prior precision of the mean.
+    covariance : str
+        Structure of the covariance.
+    log_evidence : float
+        Log marginal likelihood of the training tasks.
+    n_iter : int
+        Evaluations of the marginal likelihood by the optimiser.
+    row_weight : float
+        How much a support row counts; less than one where the rows of a task resemble
+        each other more than the model says.
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+    between: np.ndarray
+    noise: float
+    ridge: np.ndarray
+    covariance: str
+    log_evidence: float
+    n_iter: int
+    row_weight: float = 1.0
+
+    @property
+    def row_noise(self) -> float:
+        """Variance of the noise that a support row is taken to have."""
+        return self.noise / self.row_weight
 
 
 def posterior(prior: Prior, statistics: Statistics) -> State:
@@ -26,10 +72,10 @@ def posterior(prior: Prior, statistics: Statistics) -> State:
     dict
         ``"mean"`` of shape (n_tasks, n_features), the expected weights, and ``"chol"``
         of shape (n_tasks, rank, rank), the lower root of the posterior precision times
-        the noise in the coordinates of ``prior.factor``.
+        ``prior.row_noise`` in the coordinates of ``prior.factor``.
     """
     score = statistics.cross - statistics.gram @ prior.mean
-    latent, chol = conditional(prior.factor, prior.noise, statistics.gram, score)
+    latent, chol = conditional(prior.factor, prior.row_noise, statistics.gram, score)
     return {"mean": prior.mean + latent @ prior.factor.T, "chol": chol}
 
 
@@ -84,7 +130,7 @@ def training_posterior(prior: Prior, statistics: Statistics) -> State:
     """
     gram, between = statistics.gram, prior.between
     score = statistics.cross - gram @ prior.mean
-    deviation, chol = conditional(between, prior.noise, gram, score)
+    deviation, chol = conditional(between, prior.row_noise, gram, score)
     # Products of roots, not differences of covariances: with little noise and many
     # features the differences cancel, and what is left is not positive.
     half = np.linalg.solve(
@@ -93,9 +139,9 @@ def training_posterior(prior: Prior, statistics: Statistics) -> State:
     shrunk = half.swapaxes(1, 2) @ half
     keep = np.eye(len(between)) - shrunk @ gram
     mean_cov = prior.factor @ prior.factor.T - between @ between.T
-    cov = prior.noise * shrunk + keep @ mean_cov @ keep.swapaxes(1, 2)
+    cov = prior.row_noise * shrunk + keep @ mean_cov @ keep.swapaxes(1, 2)
     inverse = np.linalg.pinv(prior.factor)
-    latent = inverse @ (cov + cov.swapaxes(1, 2)) @ inverse.T / (2 * prior.noise)
+    latent = inverse @ (cov + cov.swapaxes(1, 2)) @ inverse.T / (2 * prior.row_noise)
     rank = latent.shape[1]
     tiny = 1e-12 * np.trace(latent, axis1=1, axis2=2) / max(rank, 1)
     latent[:, np.arange(rank), np.arange(rank)] += tiny[:, None]
@@ -153,5 +199,5 @@ def latent_variance(prior, state, features, codes):
     for tasks, rows, mask in blocks:
         rows = known[rows]
         half = np.linalg.solve(state["chol"][tasks], latent[rows].swapaxes(1, 2))
-        variance[rows[mask]] = prior.noise * np.square(half).sum(1)[mask]
+        variance[rows[mask]] = prior.row_noise * np.square(half).sum(1)[mask]
     return variance

@@ -80,6 +80,7 @@ def logistic_posterior(
     codes: np.ndarray,
     n_tasks: int,
     n_classes: int,
+    weight: np.ndarray | None = None,
 ) -> State:
     """Laplace posterior of the weights of new tasks.
 
@@ -95,6 +96,8 @@ def logistic_posterior(
         Task of every row, in ``range(n_tasks)`` and in any order.
     n_tasks, n_classes : int
         Number of tasks (those without rows get the prior) and of classes.
+    weight : ndarray of shape (n_rows,), default=None
+        How often each row counts.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def logistic_posterior(
     """
     target = indicators(labels, n_classes)
     mean = np.broadcast_to(prior.mean, (n_tasks, *prior.mean.shape))
-    weight = np.full(len(codes), prior.row_weight)
+    weight = prior.row_weight * (np.ones(len(codes)) if weight is None else weight)
     latent, chol = newton(mean, prior.factor, features, target, codes, weight)
     return {"mean": mean + latent @ prior.factor.T, "chol": chol}
 
@@ -118,6 +121,7 @@ def training_logistic_posterior(
     codes: np.ndarray,
     n_tasks: int,
     n_classes: int,
+    weight: np.ndarray | None = None,
 ) -> State:
     """Laplace posterior of tasks that the prior was fitted on.
 
@@ -125,10 +129,12 @@ def training_logistic_posterior(
     between tasks only; conditioning afresh would count them twice. Precisions are
     those of `logistic_posterior`. Parameters and result as there.
     """
-    state = logistic_posterior(prior, features, labels, codes, n_tasks, n_classes)
+    state = logistic_posterior(
+        prior, features, labels, codes, n_tasks, n_classes, weight
+    )
     mean = np.broadcast_to(prior.mean, (n_tasks, *prior.mean.shape))
     target = indicators(labels, n_classes)
-    weight = np.full(len(codes), prior.row_weight)
+    weight = prior.row_weight * (np.ones(len(codes)) if weight is None else weight)
     latent, _ = newton(mean, prior.between, features, target, codes, weight)
     return state | {"mean": mean + latent @ prior.between.T}
 

@@ -16,13 +16,20 @@ from ._optimise import (
     initial_factor,
     maximise,
 )
-from ._prior import COVARIANCES, candidates, sampled_tasks, symmetric_root
+from ._prior import (
+    COVARIANCES,
+    N_FOLDS,
+    SHOTS,
+    candidates,
+    sampled_tasks,
+    symmetric_root,
+)
+from ._statistics import row_positions
 
 # Directions of the prior of a new task with less than this share of the largest
 # variance are dropped: the state of a task grows with the square of their number.
 _TOLERANCE = 1e-3
-_ROW_WEIGHTS, _SHOTS = (0.1, 0.3, 1.0), (2, 5, 20)
-_N_FOLDS = 5
+_ROW_WEIGHTS = (0.1, 0.3, 1.0)
 
 
 def fit_logistic_prior(
@@ -171,7 +178,7 @@ def _choose(fits: list[_Fit], n_features: int, n_base: int) -> LogisticPrior:
     n_tasks = fits[0].data.n_tasks
     sample = _sample(fits[0].data)
     sample = np.arange(n_tasks) if sample is None else sample
-    fold = np.random.default_rng(0).permutation(len(sample)) % _N_FOLDS
+    fold = np.random.default_rng(0).permutation(len(sample)) % N_FOLDS
     losses = [
         [
             later_loss(fit.data.take(sample[fold == k]), trial)
@@ -242,20 +249,10 @@ def versions(prior: LogisticPrior) -> list[LogisticPrior]:
     ]
 
 
-def row_positions(codes: np.ndarray, n_tasks: int) -> np.ndarray:
-    """Position of every row among the rows of its task."""
-    order = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes, minlength=n_tasks)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    position = np.empty(len(codes), dtype=int)
-    position[order] = np.arange(len(codes)) - starts
-    return position
-
-
 def later_loss(data: LogisticData, prior: LogisticPrior) -> np.ndarray:
     """Log-loss of every task after 2, 5 and 20 of its rows, averaged."""
     position = row_positions(data.codes, data.n_tasks)
-    losses = [_loss_after(data, prior, position < n_shots) for n_shots in _SHOTS]
+    losses = [_loss_after(data, prior, position < n_shots) for n_shots in SHOTS]
     return np.mean(losses, axis=0)
 
 

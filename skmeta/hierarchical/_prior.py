@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ._evidence import marginalise, shared_mean
+from ._gaussian import Prior, posterior
 from ._optimise import (
+    NOISE_FLOOR,
     Problem,
     default_ridge_groups,
     expectation_maximisation,
@@ -22,48 +25,16 @@ COVARIANCES = ("auto", "none", "intercept", "diagonal", "low_rank", "full")
 _MAX_FULL, _MAX_CORRELATED = 16, 32
 # Tasks times cubed features for one evaluation of the marginal likelihood: 0.05 s.
 _BUDGET = 3e7
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What fitting learned: the distribution of the weights of a new task.
-
-    Parameters
-    ----------
-    mean : ndarray of shape (n_features,)
-        Expected weights.
-    factor : ndarray of shape (n_features, rank)
-        Square root of the covariance of the weights of a new task: how much tasks
-        differ, plus how little is known of their mean.
-    between : ndarray of shape (n_features, rank_between)
-        Square root of the first of these two parts. Tasks that were themselves fitted
-        on get their exact posterior from it.
-    noise : float
-        Variance of the noise.
-    ridge : ndarray of shape (n_features,)
-        Learned prior precision of the mean.
-    covariance : str
-        Structure of the covariance.
-    log_evidence : float
-        Log marginal likelihood of the training tasks.
-    n_iter : int
-        Evaluations of the marginal likelihood by the optimiser.
-    """
-
-    mean: np.ndarray
-    factor: np.ndarray
-    between: np.ndarray
-    noise: float
-    ridge: np.ndarray
-    covariance: str
-    log_evidence: float
-    n_iter: int
+# What "auto" chooses from, and after how many rows of a task it judges. A row weight of
+# 0.1 is a gamble with few tasks: where it is chosen it may help or harm much.
+_ROW_WEIGHTS, SHOTS, N_FOLDS = (0.3, 1.0), (2, 5, 20), 5
 
 
 def fit_prior(
     statistics: Statistics,
     covariance: str = "auto",
     *,
+    early: Sequence[Statistics] = (),
     n_base: int = 0,
     center: np.ndarray | None = None,
     max_iter: int = 300,
@@ -84,9 +55,15 @@ def fit_prior(
         Sufficient statistics of the training tasks.
     covariance : {"auto", "none", "intercept", "diagonal", "low_rank", "full"}, \
             default="auto"
-        Structure of the covariance between tasks. With "auto" the marginal likelihood
-        decides, less one for each parameter (Schwarz's logarithm would be too much: a
-        variance that is not needed goes to zero by itself and then costs nothing).
+        Structure of the covariance between tasks. With "auto" structure and weight of
+        support rows are those that predict the later rows of held-out training tasks
+        from their `early` ones, see `choose_by_prediction`.
+    early : sequence of Statistics, default=()
+        Statistics of the first few rows of the same tasks, for one or more numbers of
+        rows. Without them, or where no task has later rows, "auto" takes the highest
+        marginal likelihood less one for each parameter (Schwarz's logarithm would be
+        too much: a variance that is not needed goes to zero by itself and then costs
+        nothing).
     n_base : int, default=0
         How many of the last features are predictions of a pooled model; their mean
         slopes have a ridge of their own.
@@ -110,31 +87,24 @@ def fit_prior(
         raise ValueError(
             f"covariance must be one of {COVARIANCES}, got {covariance!r}."
         )
-    statistics = statistics.take(statistics.count > 0)
-    if not statistics.n_tasks:
+    seen = statistics.count > 0
+    if not seen.any():
         raise ValueError("Learning a prior needs at least one task with rows.")
     center = np.zeros(statistics.n_features) if center is None else center
-    statistics = shifted(statistics, center)
-    sample = subsample(statistics)
+    statistics = shifted(statistics.take(seen), center)
+    early = [shifted(part.take(seen), center) for part in early]
+    chosen = sampled_tasks(statistics.n_tasks, statistics.n_features)
+    chosen = slice(None) if chosen is None else chosen
+    sample, early = statistics.take(chosen), [part.take(chosen) for part in early]
     names = candidates(*sample.cross.shape) if covariance == "auto" else [covariance]
+    if covariance == "auto" and early and names != ["none"]:
+        names = ["none", *names]
     groups = default_ridge_groups(statistics.n_features, n_base)
     start = expectation_maximisation([sample], groups)
-    best, best_score = None, -np.inf
-    for name in names:
-        problem = Problem([sample], name, groups)
-        theta, result = fit_structure(problem, start, max_iter)
-        score = -result.fun * problem.n_rows - problem.n_free
-        if score > best_score:
-            best, best_score = (name, problem.unpack(theta), int(result.nfev)), score
-    name, variances, n_iter = best
-    prior = prior_of(statistics, *variances, name, n_iter)
+    fits = [fit_structure(sample, name, groups, start, max_iter) for name in names]
+    best, row_weight = choose_by_prediction(fits, sample, early)
+    prior = replace(best.prior(statistics), row_weight=row_weight)
     return replace(prior, mean=center + prior.mean)
-
-
-def subsample(statistics: Statistics) -> Statistics:
-    """Tasks that the variances are learned from: all, up to a bound on the time."""
-    chosen = sampled_tasks(statistics.n_tasks, statistics.n_features)
-    return statistics if chosen is None else statistics.take(chosen)
 
 
 def sampled_tasks(n_tasks: int, n_features: int, n_columns: int = 1):
@@ -157,13 +127,123 @@ def candidates(n_tasks: int, n_features: int) -> list[str]:
     return ["intercept", "diagonal", rich]
 
 
-def fit_structure(problem: Problem, start, max_iter: int):
-    """Best parameters of one structure, and the result of the optimiser."""
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Variances of one structure that maximise the marginal likelihood.
+
+    Parameters
+    ----------
+    covariance : str
+        Structure.
+    factor, noise, ridge : ndarray, float, ndarray
+        Variances, as in `Prior`.
+    score : float
+        Log posterior density of the variances, less one for each parameter.
+    n_iter : int
+        Evaluations.
+    """
+
+    covariance: str
+    factor: np.ndarray
+    noise: float
+    ridge: np.ndarray
+    score: float
+    n_iter: int
+
+    def prior(self, statistics: Statistics) -> Prior:
+        """Prior of a new task whose mean comes from the given tasks."""
+        return prior_of(
+            statistics,
+            self.factor,
+            self.noise,
+            self.ridge,
+            self.covariance,
+            self.n_iter,
+        )
+
+
+def fit_structure(statistics, covariance, groups, start, max_iter) -> Fit:
+    """Best variances of one structure."""
+    problem = Problem([statistics], covariance, groups)
     cov, noise, slope_variances, _ = start
-    factor = initial_factor(cov, problem.covariance)
+    factor = initial_factor(cov, covariance)
     theta = problem.pack(factor, noise, slope_variances)
     result = maximise(problem, theta, max_iter)
-    return result.x, result
+    score = -result.fun * problem.n_rows - problem.n_free
+    return Fit(covariance, *problem.unpack(result.x), score, int(result.nfev))
+
+
+def choose_by_prediction(
+    fits: list[Fit], statistics: Statistics, early: Sequence[Statistics]
+) -> tuple[Fit, float]:
+    """Structure and row weight that predict later rows of held-out tasks.
+
+    The likelihood counts the rows of a task as independent. Where they are not, as in
+    recordings that drift, it takes the drift for slopes that differ between tasks. What
+    is asked for is a good prediction after few rows, so that is what decides: folds
+    are over tasks, the mean comes from the other folds, the loss is squared error. The
+    simplest candidate within half a standard error (over tasks) of the best is taken.
+
+    Parameters
+    ----------
+    fits : list of Fit
+        From the simplest structure to the richest.
+    statistics : Statistics
+        All rows of the tasks.
+    early : sequence of Statistics
+        First rows of the same tasks, for some numbers of rows.
+
+    Returns
+    -------
+    fit : Fit
+    row_weight : float
+    """
+    by_evidence = max(fits, key=lambda fit: fit.score)
+    later = np.array([statistics.count - part.count > 0 for part in early])
+    judged = np.flatnonzero(later.any(0)) if len(early) else []
+    if len(fits) == 1 or len(judged) < 2:
+        return by_evidence, 1.0
+    trials = [
+        (fit, weight)
+        for fit in fits
+        for weight in (_ROW_WEIGHTS if fit.factor.shape[1] else (1.0,))
+    ]
+    fold = np.random.default_rng(0).permutation(statistics.n_tasks) % N_FOLDS
+    losses = np.empty((len(trials), len(early), statistics.n_tasks))
+    for held_out in (fold == k for k in np.unique(fold)):
+        parts = [part.take(held_out) for part in early]
+        rest = [statistics.take(held_out) - part for part in parts]
+        priors = {fit: fit.prior(statistics.take(~held_out)) for fit in fits}
+        for i, (fit, weight) in enumerate(trials):
+            prior = replace(priors[fit], row_weight=weight)
+            losses[i, :, held_out] = later_loss(prior, parts, rest).T
+    return trials[_simplest_good(losses, later, judged)]
+
+
+def later_loss(prior: Prior, early, rest) -> np.ndarray:
+    """Mean squared error of the rest of the rows of every task, for each support."""
+    losses = []
+    for support, query in zip(early, rest, strict=True):
+        w = posterior(prior, support)["mean"]
+        explained = np.einsum("tpq,tq->tp", query.gram, w)
+        energy = query.energy - ((2 * query.cross - explained) * w).sum(1)
+        losses.append(energy / np.maximum(query.count, 1))
+    return np.array(losses)
+
+
+def _simplest_good(losses: np.ndarray, later: np.ndarray, judged: np.ndarray) -> int:
+    """First of the trials within half a standard error of the best.
+
+    Losses are relative to the best after as many rows, so that what is gained with more
+    rows counts as much as the larger errors with few.
+    """
+    total = np.where(later, losses, 0.0).sum(2).min(0)
+    best = total / np.maximum(later.sum(1), 1)
+    relative = (losses + NOISE_FLOOR) / (best + NOISE_FLOOR)[:, None]
+    relative = np.where(later, relative, 0.0).sum(1)[:, judged] / later.sum(0)[judged]
+    gap = relative - relative[np.argmin(relative.mean(1))]
+    error = gap.std(1) / np.sqrt(len(judged))
+    return int(np.argmax(gap.mean(1) <= 0.5 * error))
 
 
 def prior_of(

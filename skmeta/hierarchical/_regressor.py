@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 
 import numpy as np
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..exceptions import DivergenceError
+from ..tasks._table import join_tables
 from ._base import HierarchicalMixin, TaskSupport
 from ._gaussian import posterior, predict, training_posterior
-from ._prior import fit_prior
-from ._statistics import accumulate, concatenate, empty_statistics
+from ._prior import SHOTS, fit_prior
+from ._statistics import accumulate, concatenate, empty_statistics, row_positions
 
 
 class HierarchicalRegressor(
@@ -38,8 +40,10 @@ class HierarchicalRegressor(
             default="auto"
         How weights may differ between tasks: not at all, in the intercept (a random
         intercept), each on its own (random intercept and slopes), along a few
-        directions, or freely. "auto" takes the structure of the highest marginal
-        likelihood, less one for each parameter.
+        directions, or freely. "auto" takes the simplest that predicts the later rows
+        of held-out training tasks from their first 2, 5 and 20 as well as any, by
+        cross-validation over tasks in row order. It also decides how much a support
+        row counts: less where the rows of a task resemble each other.
     cv : int, default=5
         Folds over tasks for the predictions of `base_estimator`.
     n_shots : int, default=5
@@ -55,7 +59,8 @@ class HierarchicalRegressor(
     ----------
     prior_ : Prior
         What was learned: mean and covariance of the weights of a new task, in the
-        coordinates of standardised features and target; the variance of the noise.
+        coordinates of standardised features and target; the variance of the noise;
+        how much a support row counts.
     base_estimator_ : estimator
         Fitted on all rows; None without `base_estimator`.
     states_ : TaskStates
@@ -106,27 +111,61 @@ class HierarchicalRegressor(
         self.group_column = group_column
 
     def _meta_fit(self, table, *, resume):
-        training = self._training_support(table, resume)
+        if not resume:
+            rows = self._encoded(table, self._learn_design(table))
+            summary = training = self._counted(rows, training=True)
+            self._early = self._first_rows(rows)
+        else:
+            rows = self._encoded(table, self._design_rows(table))
+            summary = self._counted(rows, training=False)
+            training = self._with_known(summary)
+            new = set(rows.ids)
+            kept = [i for i, t in enumerate(self._early.ids) if t not in new]
+            early = [self._early.take(kept), self._first_rows(rows)]
+            self._early = join_tables(early)
         center = self._pooled_center()
         self.prior_ = fit_prior(
             training.rows,
             self.covariance,
+            early=self._early_statistics(training.ids),
             n_base=self._n_base,
             center=None if center is None else center[0],
         )
         self._training = training
-        return self._summarize(table) if resume else training
+        return summary
 
-    def _learn_support(self, table):
-        return self._statistics(self._learn_design(table), table, training=True)
+    def _forget_training(self, ids):
+        super()._forget_training(ids)
+        kept = [i for i, task in enumerate(self._early.ids) if task not in ids]
+        self._early = self._early.take(kept)
 
     def _summarize(self, table):
-        return self._statistics(self._design_rows(table), table, training=False)
+        rows = self._encoded(table, self._design_rows(table))
+        return self._counted(rows, training=False)
 
-    def _statistics(self, features, table, training):
-        y = self._design.encode(table.y)
-        rows = accumulate(features, y, table.codes, table.n_tasks)
-        return TaskSupport(table.ids, rows, np.full(table.n_tasks, training))
+    def _encoded(self, table, features):
+        return replace(table, X=features, y=self._design.encode(table.y))
+
+    @staticmethod
+    def _counted(rows, training):
+        statistics = accumulate(rows.X, rows.y, rows.codes, rows.n_tasks, rows.weight)
+        return TaskSupport(rows.ids, statistics, np.full(rows.n_tasks, training))
+
+    @staticmethod
+    def _first_rows(rows):
+        """Rows of every task that the choice of a structure looks at first."""
+        early = row_positions(rows.codes, rows.n_tasks) < max(SHOTS)
+        return rows.take_rows(np.flatnonzero(early))
+
+    def _early_statistics(self, ids):
+        """Statistics of the first few rows of the training tasks."""
+        if self.covariance != "auto":
+            return []
+        place = {task: i for i, task in enumerate(self._early.ids)}
+        rows = self._early.take([place[task] for task in ids])
+        position = row_positions(rows.codes, rows.n_tasks)
+        parts = [rows.take_rows(np.flatnonzero(position < n)) for n in SHOTS]
+        return [self._counted(part, training=True).rows for part in parts]
 
     _combine_rows = staticmethod(operator.add)
     _join_rows = staticmethod(concatenate)

@@ -174,3 +174,13 @@ def accumulate(
         total.energy[tasks] = gram[:, -1, -1]
         total.count[tasks] = weight.sum(1)
     return total
+
+
+def row_positions(codes: np.ndarray, n_tasks: int) -> np.ndarray:
+    """Position of every row among the rows of its task."""
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes, minlength=n_tasks)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    position = np.empty(len(codes), dtype=int)
+    position[order] = np.arange(len(codes)) - starts
+    return position

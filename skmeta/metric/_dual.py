@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..base import MetaClassifierMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
 from ..outer_loop import EpisodeDataset, row_dtype, seeded
 from ._dual_learner import Centred, DualProtoNet, TfIdf
+from ._dual_mixture import learn_mixture
 
 #: Share of the tasks (of the classes of a pool) that the weights are learned on.
 _HELD_OUT = 0.3
 #: Episodes to learn them from: meta-batches of 16, and a key apart from training.
 _N_BATCHES, _KEY = 20, 2**42
-#: Standard deviation of a normal prior of the (logarithmic) weights around their
-#: start: what few held-out episodes cannot tell stays there.
-_PRIOR_STD = 2.0
 
 
 class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
@@ -30,6 +29,8 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
     they are miss nothing and know nothing. This learner adds up the logits of both,
     with weights for each number of shots that are learned on tasks, or classes, held
     out from the training of a first network; a second one is then trained on all.
+    `partial_fit` needs no first network: it judges on what is new before training on
+    it, and what was learned of words, features and weights goes on being learned.
 
     Rows of token ids are compared by TF-IDF: cosines to the mean term weights of a
     class. All other rows are compared by cosines of standardised features.
@@ -167,68 +168,60 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
             self._n_ids = int(X.max()) + 1 if X.dtype.kind in "iu" else None
         super()._train(dataset, resume)
 
-    def _calibrate(self, learner, dataset):
-        table = dataset.sampler.table
-        X = torch.from_numpy(table.X)
-        precision = learner.mixture.dtype
-        learner.raw.learn(X)
-        learner.raw.to(precision)
-        if self._n_shared_classes is not None:
-            for c in range(self._n_shared_classes):
-                rows = learner.raw(X[torch.from_numpy(table.y == c)])
-                if len(rows):
-                    learner.raw_prior[c] = rows.mean(dim=0).float()
-        # In the precision of the net, which a pickled estimator is rebuilt from.
-        learner.mixture.copy_(self._learn_mixture(learner, dataset).float())
+    def _meta_fit(self, table, *, resume, classes=None):
+        self._unseen = self._unseen_units(table) if resume else None
+        return super()._meta_fit(table, resume=resume, classes=classes)
 
-    def _learn_mixture(self, learner, dataset):
-        """Weights that predict best on tasks that a first network has not seen."""
-        start = learner.mixture.clone()
+    def _unseen_units(self, table):
+        """Which tasks, or classes of a pool, no training has shown before."""
+        unseen = np.array([task not in self.states_ for task in table.ids])
+        if self.label_space_ == "shared" or table.n_tasks > 1:
+            return unseen
+        labels = np.unique(table.y)
+        if unseen[0]:
+            return np.ones(len(labels), dtype=bool)
+        block, place = self.states_[table.ids[0]]
+        return ~np.isin(labels, block.support.take([place]).y)
+
+    def _calibrate(self, learner, dataset, before):
+        table = dataset.sampler.table
+        learner.learn_raw(torch.from_numpy(table.X), torch.from_numpy(table.y))
+        first, units = self._judge(dataset, before)
+        if first is not None:
+            first.raw = learner.raw
+            if first.shared:
+                first.raw_prior = learner.raw_prior
+            episodes = list(self._held_out(first, dataset.sampler, units))
+            learn_mixture(learner, episodes, len(units))
+        # In the precision of the net, which a pickled estimator is rebuilt from.
+        for learned in learner.buffers():
+            learned.copy_(learned.float())
+
+    def _judge(self, dataset, before):
+        """A learner, and tasks (classes of a pool) that its embedding has not seen.
+
+        Going on with training, that is the learner as it was, and what is new.
+        """
+        if before is not None:
+            units = dataset.units[self._unseen[dataset.units]]
+            return (copy.deepcopy(before), units) if len(units) > 1 else (None, None)
         units = np.random.default_rng(self._seed).permutation(dataset.units)
         n_held_out = round(_HELD_OUT * len(units))
         if n_held_out < 2 or len(units) - n_held_out < 2:
-            return start
+            return None, None
         rest = EpisodeDataset(dataset.sampler, self.n_episodes)
         rest.units = units[n_held_out:]
         net = self._make_net(torch.from_numpy(rest.sampler.table.X[:2]))
         with seeded(self._seed + 1, net.device):
             net.initialize()
             net.partial_fit(rest, y=None)
-        first = self._frozen_learner(net.module_.learner)
-        first.raw, first.mixture = learner.raw, start
-        if first.shared:
-            first.raw_prior = learner.raw_prior
-        episodes = list(self._held_out(first, dataset.sampler, units[:n_held_out]))
-
-        def loss(mixture):
-            total = (mixture - start).square().sum() / (2 * _PRIOR_STD**2)
-            for learned, raw, log_shots, targets in episodes:
-                missing = learned == -torch.inf
-                # Not what is masked, or the gradient of the weights would be NaN.
-                logits = first.mix(
-                    learned.masked_fill(missing, 0), raw, log_shots, mixture
-                )
-                logits = logits.masked_fill(missing, -torch.inf)
-                total = (
-                    total
-                    + nn.functional.cross_entropy(
-                        logits.transpose(1, 2),
-                        targets,
-                        ignore_index=-1,
-                        reduction="sum",
-                    )
-                    / (targets >= 0).sum(dim=1).clamp(min=1).max()
-                )
-            return total
-
-        return _minimise(loss, start)
+        return self._frozen_learner(net.module_.learner), units[:n_held_out]
 
     def _held_out(self, learner, sampler, units):
         """Logits of both spaces on episodes of held-out tasks, by number of shots."""
         most = int(np.max(self.n_shots))
         sampler = replace(sampler, n_shots=(1, max(most, 5)))
-        for step in range(_N_BATCHES):
-            support, query = sampler.sample(_KEY + step, units, 16)
+        for support, query in islice(sampler.stream(_KEY, units, 16), _N_BATCHES):
             support, query = self._to_device(support), self._to_device(query)
             with torch.no_grad():
                 state = learner.adapt(support)
@@ -243,20 +236,3 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
 
     def _cells(self, table):
         return max(super()._cells(table), self.learner_.raw.width)
-
-
-def _minimise(loss, start):
-    """Minimum of a smooth function of a few numbers, by L-BFGS."""
-    at = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([at], max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        value = loss(at)
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimizer.step(closure)
-    found = at.detach()
-    return found if found.isfinite().all() else start

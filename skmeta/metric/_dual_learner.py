@@ -11,6 +11,8 @@ from ._protonet_learner import ProtoNet
 
 #: Ids that words which training has not seen may have.
 _N_NEW = 1024
+#: Standard deviation of a normal prior of the (logarithmic) weights around their start.
+PRIOR_STD = 2.0
 
 
 class TfIdf(nn.Module):
@@ -24,19 +26,24 @@ class TfIdf(nn.Module):
     """
 
     weight: Tensor
+    n_rows: Tensor
+    within: Tensor
 
     def __init__(self, n_known: int):
         super().__init__()
         self.n_known = n_known
         self.width = n_known + _N_NEW
         self.register_buffer("weight", torch.ones(self.width))
+        self.register_buffer("n_rows", torch.zeros(()))
+        self.register_buffer("within", torch.zeros(self.width))
 
     def learn(self, X: Tensor) -> None:
-        """Inverse document frequencies, smoothed as scikit-learn's are."""
-        within = torch.zeros(self.width)
+        """Inverse document frequencies of all rows so far, smoothed as in sklearn."""
         for part in X.split(1024):
-            within += (self._counts(part) > 0).sum(dim=0)
-        self.weight = ((1 + len(X)) / (1 + within)).log() + 1
+            counts = self._counts(part.to(self.within.device))
+            self.within += (counts > 0).sum(dim=0)
+        self.n_rows += len(X)
+        self.weight.copy_(((1 + self.n_rows) / (1 + self.within)).log() + 1)
         self.weight[:2] = 0
 
     def forward(self, X: Tensor) -> Tensor:
@@ -62,21 +69,31 @@ class Centred(nn.Module):
         Numbers of a row.
     """
 
+    n_rows: Tensor
     mean: Tensor
-    scale: Tensor
+    variance: Tensor
 
     def __init__(self, n_inputs: int):
         super().__init__()
         self.width = n_inputs
+        self.register_buffer("n_rows", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(n_inputs))
-        self.register_buffer("scale", torch.ones(n_inputs))
+        self.register_buffer("variance", torch.zeros(n_inputs))
 
     def learn(self, X: Tensor) -> None:
-        """Mean and mean standard deviation of the training rows."""
-        flat = X.flatten(1).float()
-        self.mean = flat.mean(dim=0)
-        deviation = flat.std(dim=0, correction=0)
-        self.scale = torch.where(deviation > 0, deviation, 1.0)
+        """Mean and variance of all rows so far, joined as Chan et al. (1979) do."""
+        flat = X.flatten(1).to(self.mean)
+        self.n_rows += len(flat)
+        share = len(flat) / self.n_rows
+        moved = flat.mean(dim=0) - self.mean
+        within = torch.lerp(self.variance, flat.var(dim=0, correction=0), share)
+        self.variance.copy_(within + share * (1 - share) * moved.square())
+        self.mean += share * moved
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviations; 1 where a feature is constant."""
+        return torch.where(self.variance > 0, self.variance.sqrt(), 1.0)
 
     def forward(self, X: Tensor) -> Tensor:
         """Unit vectors of rows ``(n, *features)``."""
@@ -100,7 +117,10 @@ class DualProtoNet(ProtoNet):
     """
 
     mixture: Tensor
+    mixture_precision: Tensor
+    n_judged: Tensor
     raw_prior: Tensor
+    raw_counts: Tensor
 
     def __init__(
         self,
@@ -114,8 +134,22 @@ class DualProtoNet(ProtoNet):
         # Logarithms of the weights of learned and raw logits, and what the logarithm of
         # the number of shots adds to them; the outer loop does not train them.
         self.register_buffer("mixture", torch.tensor([0.0, 0.0, 2.3, 0.0]))
+        # How sure they are, and the number of tasks that this was learned from.
+        self.register_buffer("mixture_precision", torch.eye(4) / PRIOR_STD**2)
+        self.register_buffer("n_judged", torch.zeros(()))
         if n_classes is not None:
             self.register_buffer("raw_prior", torch.zeros(n_classes, raw.width))
+            self.register_buffer("raw_counts", torch.zeros(n_classes))
+
+    def learn_raw(self, X: Tensor, y: Tensor) -> None:
+        """Learn from more training rows what the raw space needs to know of them."""
+        self.raw.learn(X)
+        for c in range(len(self.raw_counts) if self.shared else 0):
+            rows = self.raw(X[y == c].to(self.raw_prior.device))
+            self.raw_counts[c] += len(rows)
+            if len(rows):
+                moved = rows.mean(dim=0) - self.raw_prior[c]
+                self.raw_prior[c] += len(rows) / self.raw_counts[c] * moved
 
     def episode(self, support: TaskBatch, query: TaskBatch) -> Tensor:
         """Query logits of the embedding alone: it is not to lean on the other space."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from sklearn.utils._param_validation import StrOptions
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..base import MetaClassifierMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
+from ..base._weights import WeightedSupportMixin
 from ._protonet_learner import ProtoNet
 
 
-class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
+class ProtoNetClassifier(
+    WeightedSupportMixin, MetaClassifierMixin, NeuralMetaEstimator
+):
     """Prototypical network: the nearest class mean in a learned embedding.
 
     A backbone is trained over many episodes such that, in its output, rows lie close
@@ -37,8 +42,15 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
     n_episodes : int, default=None
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
-    metric : {"euclidean", "cosine"}, default="euclidean"
-        Negative squared Euclidean distance, or cosine with a learned scale.
+    metric : {"euclidean", "cosine", "mahalanobis"}, default="euclidean"
+        Negative squared Euclidean distance, cosine with a learned scale, or distance
+        under the covariance of each class, shrunk to that of all support rows of the
+        task and to a multiple of the identity [3]_. The latter costs a Cholesky factor
+        of the width of the embedding for each class.
+    refine : int, default=0
+        Steps of soft k-means that let the query rows of a task join its class means
+        [2]_, in training and in `predict`. A prediction then depends on the other rows
+        of its task that are predicted with it; with 0 it does not.
     label_space : {"auto", "shared", "per_task"}, default="auto"
         Whether a label means the same in every task (churn yes or no) or exists only
         inside its task (characters of an alphabet). "auto" takes labels as shared
@@ -83,12 +95,19 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
 
     See Also
     --------
+    RelationNetClassifier : A learned comparison with the class means.
+    MatchingNetClassifier : Similar support rows vote.
+    SimpleShotClassifier : Class means without episodes.
     RidgeHeadClassifier : A ridge regression head instead of means.
 
     References
     ----------
     .. [1] Snell, Swersky and Zemel. "Prototypical networks for few-shot learning",
        NeurIPS 2017.
+    .. [2] Ren et al. "Meta-learning for semi-supervised few-shot classification",
+       ICLR 2018.
+    .. [3] Bateni, Goyal, Masrani, Wood and Sigal. "Improved few-shot visual
+       classification", CVPR 2020.
 
     Examples
     --------
@@ -107,7 +126,8 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         **NeuralMetaEstimator._parameter_constraints,
         **MetaClassifierMixin._label_constraints,
         "n_ways": COUNT,
-        "metric": [StrOptions({"euclidean", "cosine"})],
+        "metric": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
+        "refine": [Interval(Integral, 0, None, closed="left")],
         "class_balanced": ["boolean"],
     }
 
@@ -120,6 +140,7 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         n_queries=15,
         n_episodes=None,
         metric="euclidean",
+        refine=0,
         label_space="auto",
         class_balanced=True,
         support="random",
@@ -134,6 +155,7 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         self.n_queries = n_queries
         self.n_episodes = n_episodes
         self.metric = metric
+        self.refine = refine
         self.label_space = label_space
         self.class_balanced = class_balanced
         self.support = support
@@ -143,4 +165,6 @@ class ProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         self.random_state = random_state
 
     def _build_learner(self, backbone, n_features):
-        return ProtoNet(backbone, n_features, self._n_shared_classes, self.metric)
+        return ProtoNet(
+            backbone, n_features, self._n_shared_classes, self.metric, self.refine
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -56,25 +55,47 @@ class ScoreDistribution:
         return int(self.codes.max()) + 1
 
     def quantile(self, level, correction):
-        """Smallest score that holds for this share of the tasks and of a new one."""
+        """Score that holds for this share of the rows of a new task, on average."""
         if (level, correction) not in self._known:
             self._known[level, correction] = self._quantile(level, correction)
         return self._known[level, correction]
 
     def _quantile(self, level, correction):
         n_tasks, mass = self.n_tasks, 1 / np.bincount(self.codes)[self.codes]
-        needed = level * (n_tasks + 1) * (1 - 1e-12)
+        needed = level * (n_tasks + 1) * (1 - 1e-9)
         if needed > n_tasks:
             return np.inf
+        total = np.cumsum(mass)
+        if correction == "hcp" or n_tasks == 1:
+            last = len(total) - 1
+            return float(self.values[min(np.searchsorted(total, needed), last)])
+        total -= mass / 2
+        among_others = (total - self._within_task()) / (n_tasks - 1)
+        order = np.argsort(among_others, kind="stable")
+        reached = np.cumsum(mass[order]) - mass[order] / 2
+        # Rows of a task may be alike, and a task is all or nothing then. Averages over
+        # the mass of one task lie between two tasks, where a quantile of rows cannot.
+        window = np.linspace(-0.5, 0.5, 11)
+        wanted = level * n_tasks + window
+        place = np.interp(wanted, reached, among_others[order]).mean() * n_tasks
+        place = np.interp(place + window, total, np.arange(len(total)))
+        return float(self._at(place).mean())
 
-        def holds(place):
-            shares = np.bincount(self.codes[: place + 1], mass[: place + 1], n_tasks)
-            new = shares.min() if correction == "worst_task" else 0.0
-            return shares.sum() + new >= needed
+    def _within_task(self):
+        """Share of the scores of its own task below each score, half of itself too."""
+        order = np.argsort(self.codes, kind="stable")
+        sizes = np.bincount(self.codes)
+        rank = np.empty(len(order))
+        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return (rank + 0.5) / sizes[self.codes]
 
-        last = len(self.values) - 1
-        place = bisect_left(range(last), True, key=holds)
-        return float(self.values[place])
+    def _at(self, place):
+        """Scores at positions between two others."""
+        low = self.values[np.floor(place).astype(int)]
+        step = self.values[np.ceil(place).astype(int)]
+        # The difference of two infinite scores is none.
+        step = np.subtract(step, low, out=np.zeros(len(low)), where=step > low)
+        return low + np.where(place % 1, place % 1 * step, 0.0)
 
 
 @dataclass(frozen=True)
@@ -113,7 +134,7 @@ class Conformal(MetaEstimator):
         "shots": ["array-like", Interval(Integral, 0, None, closed="left")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "support": [StrOptions({"random", "first"})],
-        "correction": [StrOptions({"worst_task", "hcp"})],
+        "correction": [StrOptions({"leave_one_out", "hcp"})],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods("split"), list],
         "group_column": [str, Integral, None],
         "random_state": ["random_state"],
@@ -156,6 +177,11 @@ class Conformal(MetaEstimator):
         inner.states_, states = TaskStates(), inner.states_
         self.estimator_, self.score_distributions_ = inner, found
         return CountedSupport(states, table.counts)
+
+    def _forget_training(self, ids):
+        inner = copy.copy(self.estimator_)
+        inner._forget_training(ids)
+        self.estimator_ = inner
 
     def _check_inner(self):
         inner = self._unfitted

@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
-from scipy.optimize import nnls
 from sklearn.base import clone
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -29,6 +28,13 @@ from ..tasks._sampler import encode_classes
 from ..tasks._table import append_rows, join_tables, table_from_codes
 from ._curves import summary as mean_and_interval
 from ._episodes import episodes, task_folds
+from ._guard_rule import (
+    likeliest_mixture,
+    safe_and_rich,
+    simplex_least_squares,
+    task_means,
+    trust,
+)
 from ._rows import HeldOut, TaskRows
 
 #: Numbers of support rows at which candidates are compared by default.
@@ -272,28 +278,26 @@ class _Guarded(MetaEstimator, _BaseComposition):
     def _choose(self, parts, fold_of, simple):
         """Losses of shape (n_tasks, n_candidates + 1), the mixture last, and weights.
 
-        The mixture is judged with weights from the other folds. How often each
-        candidate, or the mixture, is best in resamples of the tasks says how much to
-        trust it: a choice between equals is a matter of luck, and their mean is not.
-        More than the simple candidates must pay by more than a standard error.
+        The simple candidates are what people have. Whatever is more is believed as far
+        as its gain over them, in tasks that had no part in choosing either, stands out
+        from the differences between tasks.
         """
         n_tasks = len(fold_of)
-        singles = self._single_losses(parts, n_tasks)
+        folds = [fold_of == fold for fold in np.unique(fold_of)]
+        mixtures = [self._mixture(parts, n_tasks, ~fold) for fold in folds]
         mixed = np.full(n_tasks, np.nan)
-        for fold in np.unique(fold_of):
-            weight = self._mixture(parts, n_tasks, fold_of != fold)
-            loss = self._mixed_losses(parts, n_tasks, weight)
-            mixed[fold_of == fold] = loss[fold_of == fold]
-        losses = np.column_stack([singles, mixed])
+        for fold, mixture in zip(folds, mixtures, strict=True):
+            mixed[fold] = self._mixed_losses(parts, n_tasks, mixture)[fold]
+        losses = np.column_stack([self._single_losses(parts, n_tasks), mixed])
+        gain = np.full(n_tasks, np.nan)
+        for fold, mixture in zip(folds, mixtures, strict=True):
+            safe, rich = safe_and_rich(losses[~fold], mixture, simple)
+            loss = self._mixed_losses(parts, n_tasks, safe)
+            loss = loss - self._mixed_losses(parts, n_tasks, rich)
+            gain[fold] = loss[fold]
         every = self._mixture(parts, n_tasks, np.ones(n_tasks, dtype=bool))
-        weight = _share_of_wins(losses) @ np.vstack([np.eye(len(every)), every])
-        safe = np.zeros(len(every))
-        safe[simple] = _share_of_wins(singles[:, simple])
-        gain = self._mixed_losses(parts, n_tasks, safe)
-        gain = gain - self._mixed_losses(parts, n_tasks, weight)
-        gain = gain[~np.isnan(gain)]
-        pays = len(gain) and gain.mean() > gain.std() / np.sqrt(len(gain))
-        return losses, weight if pays else safe
+        safe, rich = safe_and_rich(losses, every, simple)
+        return losses, safe + trust(gain) * (rich - safe)
 
     def _single_losses(self, parts, n_tasks):
         n_candidates = parts[0][0].shape[1]
@@ -308,7 +312,7 @@ class _Guarded(MetaEstimator, _BaseComposition):
         total, count = np.zeros(n_tasks), np.zeros(n_tasks)
         for outputs, y, codes in parts:
             loss = self._row_loss(np.tensordot(outputs, weight, (1, 0)), y)
-            total += _task_means(loss, codes, n_tasks)
+            total += task_means(loss, codes, n_tasks)
             count += np.bincount(codes, minlength=n_tasks) > 0
         return np.divide(total, count, np.full(n_tasks, np.nan), where=count > 0)
 
@@ -346,23 +350,6 @@ class _Guarded(MetaEstimator, _BaseComposition):
         return pd.DataFrame(rows)
 
 
-def _task_means(values, codes, n_tasks):
-    counts = np.bincount(codes, minlength=n_tasks)
-    return np.bincount(codes, values, minlength=n_tasks) / np.maximum(counts, 1)
-
-
-def _share_of_wins(losses, n_boot=500):
-    """How often each column has the smallest mean, over resamples of the tasks."""
-    losses = losses[~np.isnan(losses).any(axis=1)]
-    n_tasks, n_columns = losses.shape
-    if not n_tasks:
-        return np.full(n_columns, 1 / n_columns)
-    draws = np.random.default_rng(0).multinomial(
-        n_tasks, np.full(n_tasks, 1 / n_tasks), n_boot
-    )
-    return np.bincount((draws @ losses).argmin(axis=1), minlength=n_columns) / n_boot
-
-
 def _held_out_outputs(guard, estimator, rows, train, test, masks):
     """Outputs for the query rows of held-out tasks, one array for each episode."""
     fitted = guard._fitted(estimator, rows.take(train))
@@ -371,10 +358,7 @@ def _held_out_outputs(guard, estimator, rows, train, test, masks):
     for _, _, mask in masks:
         meta = held_out.adapted(mask[kept])
         X, _, codes = held_out.take(~mask[kept])
-        if len(codes):
-            outputs.append(guard._public_output(meta, X, codes))
-        else:
-            outputs.append(guard._no_output())
+        outputs.append(guard._public_output(meta, X, codes))
     return outputs
 
 
@@ -430,10 +414,11 @@ class GuardedRegressor(MetaRegressorMixin, _Guarded):
     Adapting does not always pay: with few or misleading rows the pooled model is
     better, with many rows a model of the task alone. Candidates are compared by
     cross-validation over the training tasks, for each number of support rows, and
-    mixed where a mixture is better (stacked generalisation [1]_). More than the pooled
-    and the local model must pay by more than a standard error over tasks. `report`
-    says by how much candidates differ, and how sure that is. With few training tasks
-    the choice can be wrong.
+    mixed where a mixture is better (stacked generalisation [1]_). The safe choice is
+    between the pooled and the local model; whatever is more is believed as far as its
+    gain, in tasks that had no part in the choice, is beyond chance. `report` says by
+    how much candidates differ, and how sure that is. With few training tasks the choice
+    can be wrong.
 """
         + _COMMON.format(
             kind="regressor",
@@ -489,9 +474,6 @@ class GuardedRegressor(MetaRegressorMixin, _Guarded):
     def _public_output(self, meta, X, codes):
         return meta.predict(X, groups=codes)
 
-    def _no_output(self):
-        return np.zeros(0)
-
     def _row_loss(self, predicted, y):
         return np.square(predicted - y)
 
@@ -514,10 +496,10 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
     better, with many rows a model of the task alone. Candidates are compared by
     cross-validation over the training tasks, for each number of support rows, and
     their probabilities are mixed where a mixture is better (stacked generalisation
-    [1]_). More than the pooled and the local model must pay by more than a standard
-    error over tasks. `report` says by how much candidates differ, and how sure that is.
-    With few training tasks the choice can be wrong. Classes mean the same in every
-    task.
+    [1]_). The safe choice is between the pooled and the local model; whatever is more
+    is believed as far as its gain, in tasks that had no part in the choice, is beyond
+    chance. `report` says by how much candidates differ, and how sure that is. With few
+    training tasks the choice can be wrong. Classes mean the same in every task.
 """
         + _COMMON.format(
             kind="classifier",
@@ -598,53 +580,19 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
     def _public_output(self, meta, X, codes):
         return meta.predict_proba(X, groups=codes)
 
-    def _no_output(self):
-        return np.zeros((0, len(self.classes_)))
-
     def _row_loss(self, proba, y):
         """Errors; probabilities break ties of candidates with as many of them."""
         own = proba[np.arange(len(y)), y]
         return (proba.argmax(axis=1) != y) + 1e-3 * np.square(1 - own)
 
-    def _mixture(self, parts, n_tasks, chosen, n_steps=100):
-        """Weights of the highest likelihood (EM); every task counts the same."""
+    def _mixture(self, parts, n_tasks, chosen):
+        """Weights of the highest likelihood; every task counts the same."""
         own, size = [], []
         for outputs, y, codes in parts:
             keep = chosen[codes]
             own.append(outputs[keep, :, y[keep]])
             size.append(np.bincount(codes[keep], minlength=n_tasks)[codes[keep]])
-        own = np.clip(np.concatenate(own), 1e-3, None)
-        weight = np.full(own.shape[1], 1 / own.shape[1])
-        if not len(own):
-            return weight
-        row = 1 / np.concatenate(size)
-        row /= row.sum()
-        for _ in range(n_steps):
-            share = own * weight
-            weight = row @ (share / share.sum(axis=1, keepdims=True))
-        return weight
+        return likeliest_mixture(np.concatenate(own), 1 / np.concatenate(size))
 
     def _to_proba(self, output):
         return output
-
-
-def simplex_least_squares(gram):
-    """Weights ``w >= 0`` that sum to 1 and minimise ``w @ gram @ w``.
-
-    Parameters
-    ----------
-    gram : ndarray of shape (n, n)
-        Symmetric, positive semi-definite.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Weights.
-    """
-    n = len(gram)
-    gram = gram / max(np.trace(gram) / n, np.finfo(float).tiny)
-    values, vectors = np.linalg.eigh(gram + 1e-10 * np.eye(n))
-    root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-    # A heavy last row makes the sum 1 within the solver; dividing makes it exact.
-    weight, _ = nnls(np.vstack([root, np.full(n, 1e4)]), np.append(np.zeros(n), 1e4))
-    return weight / weight.sum()

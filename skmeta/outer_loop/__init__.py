@@ -2,8 +2,16 @@
 
 from ._density import DensityLearner, GaussianLikelihood
 from ._episode import Episode, EpisodeFactory, row_dtype, warn_diverged
-from ._learner import Learner, TaskState, one_hot
+from ._learner import Learner, TaskState, one_hot, only_existing, which_classes
 from ._loader import EpisodeDataset, EpisodeLoader
+from ._supervised import (
+    Heads,
+    RowDataset,
+    RowLoader,
+    RowSampler,
+    Supervised,
+    SupervisedFactory,
+)
 from ._training import as_net, episodic, seeded
 
 __all__ = [
@@ -13,12 +21,20 @@ __all__ = [
     "EpisodeFactory",
     "EpisodeLoader",
     "GaussianLikelihood",
+    "Heads",
     "Learner",
+    "RowDataset",
+    "RowLoader",
+    "RowSampler",
+    "Supervised",
+    "SupervisedFactory",
     "TaskState",
     "as_net",
     "episodic",
     "one_hot",
+    "only_existing",
     "row_dtype",
     "seeded",
     "warn_diverged",
+    "which_classes",
 ]

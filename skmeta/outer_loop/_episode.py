@@ -25,26 +25,30 @@ class Episode(nn.Module):
     ----------
     learner : Learner
         The algorithm.
-    augment : callable or None
-        Maps ``(support, query)`` to new ones before each training step.
     chunk_size : int or None
         Tasks whose graph is held in memory at a time; None holds the meta-batch.
     """
 
-    def __init__(self, learner: Learner, augment=None, chunk_size: int | None = None):
+    def __init__(self, learner: Learner, chunk_size: int | None = None):
         super().__init__()
         self.learner = learner
-        self.augment = augment
         self.chunk_size = chunk_size
         self.n_diverged = 0
+        super().train()
+
+    def train(self, mode: bool = True) -> Episode:
+        """Set the mode of all modules, unless it is that of the last call.
+
+        skorch asks for it before every step, and walking through the modules takes a
+        fiftieth of the step of a small learner.
+        """
+        return self if mode == self.training else super().train(mode)
 
     def forward(self, support: dict[str, Tensor], query: dict[str, Tensor]) -> Tensor:
         """Predictions of real query rows: ``(n_rows, n_classes)`` or ``(n_rows,)``."""
         batches = _to_batch(support), _to_batch(query)
         if self.training:
             self.learner.begin_step()
-            if self.augment is not None:
-                batches = self.augment(*batches)
         output = self._finite(*batches)
         if batches[1].class_mask is not None:
             output = _lift_masked(output, batches[1].class_mask)
@@ -89,24 +93,23 @@ class EpisodeFactory:
     the backbone.
     """
 
-    def __init__(
-        self, backbone, build_learner: Callable, sample: Tensor, augment, chunk_size
-    ):
+    def __init__(self, backbone, build_learner: Callable, sample: Tensor, chunk_size):
         self.backbone = backbone
         self.build_learner = build_learner
         self.sample = sample
-        self.augment = augment
         self.chunk_size = chunk_size
 
-    def __call__(self, **params) -> Episode:
+    def __call__(self, **params) -> nn.Module:
         backbone = self._backbone(params)
         with torch.no_grad():
             backbone.eval()
             sample = self.sample.to(row_dtype(self.sample, backbone.modules()))
             n_features = backbone(sample).flatten(1).shape[1]
             backbone.train()
-        learner = self.build_learner(backbone, n_features)
-        return Episode(learner, self.augment, self.chunk_size)
+        return self._wrapped(self.build_learner(backbone, n_features), n_features)
+
+    def _wrapped(self, learner: Learner, n_features: int) -> nn.Module:
+        return Episode(learner, self.chunk_size)
 
     def _backbone(self, params) -> nn.Module:
         if not isinstance(self.backbone, nn.Module):

@@ -71,6 +71,20 @@ class Learner(nn.Module, ABC):
         )
 
 
+def which_classes(support: TaskBatch, like: Tensor) -> TaskState:
+    """State entry that says which classes each task has; none where all have all."""
+    if support.class_mask is None:
+        return {}
+    return {"exists": support.class_mask.to(like.dtype)}
+
+
+def only_existing(logits: Tensor, state: TaskState) -> Tensor:
+    """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
+    if "exists" not in state:
+        return logits
+    return logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
+
+
 def one_hot(batch: TaskBatch, dtype: torch.dtype) -> Tensor:
     """Class membership of real rows, ``(n_tasks, n_rows, n_classes)``; padding is 0."""
     assert batch.y is not None and batch.n_classes is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class EpisodeDataset(Dataset):
 
 
 class EpisodeLoader:
-    """Iterator of skorch that draws each meta-batch in one operation.
+    """Iterator of skorch that gives whole meta-batches.
 
     Parameters
     ----------
@@ -65,9 +66,21 @@ class EpisodeLoader:
         Tasks of a meta-batch.
     training : bool, default=True
         False gives the same meta-batches in every epoch.
+    augment : callable, default=None
+        Maps ``(support, query)`` to new ones. Here rather than in the episode, because
+        it may change the targets that the criterion compares with.
+    device : str or torch.device, default=None
+        Where it does so.
     """
 
-    def __init__(self, dataset, batch_size: int, training: bool = True):
+    def __init__(
+        self,
+        dataset,
+        batch_size: int,
+        training: bool = True,
+        augment=None,
+        device=None,
+    ):
         units = np.arange(len(dataset))
         while isinstance(dataset, Subset):
             units = np.asarray(dataset.indices)[units]
@@ -77,23 +90,28 @@ class EpisodeLoader:
         n_units = len(self.units)
         self.batch_size = batch_size if batch_size > 0 else n_units
         self.training = training
+        self.augment = augment
+        self.device = device
+        self._stream = self._from(dataset.step)
+
+    def _from(self, step: int):
+        """Meta-batches from a step on; drawn when the first one is asked for."""
+        return self.dataset.sampler.stream(step, self.units, self.batch_size)
 
     def __len__(self) -> int:
         return self.dataset.n_batches(self.units, self.batch_size)
 
     def __iter__(self):
-        for i in range(len(self)):
-            if self.training:
-                step = self.dataset.step
-                self.dataset.step += 1
-            else:
-                step = _VALID_STEPS + i
-            support, query = self.dataset.sampler.sample(
-                step, self.units, self.batch_size
-            )
+        stream = self._stream if self.training else self._from(_VALID_STEPS)
+        for support, query in islice(stream, len(self)):
+            self.dataset.step += self.training
             if not self.training:
                 # Scores of an epoch join the predictions of all its meta-batches.
                 support, query = self._widened(support), self._widened(query)
+            if self.augment is not None:
+                support, query = self.augment(
+                    support.to(self.device), query.to(self.device)
+                )
             y = query.y.flatten() if query.mask is None else query.y[query.mask]
             yield {"support": as_inputs(support), "query": as_inputs(query)}, y
 

@@ -15,7 +15,7 @@ from ._density import GaussianLikelihood
 from ._loader import EpisodeLoader
 
 
-def as_net(estimator, default, criterion) -> NeuralNet:
+def as_net(estimator, default, criterion, batch_size=16) -> NeuralNet:
     """An uninitialised net from what the user gave as `estimator`.
 
     Parameters
@@ -27,6 +27,8 @@ def as_net(estimator, default, criterion) -> NeuralNet:
     criterion : type of nn.Module
         Outer loss where `estimator` is no net. `GaussianLikelihood` also takes the
         place of a net's squared error, which would leave the deviation undetermined.
+    batch_size : int, default=16
+        Tasks, or rows, of a step where `estimator` is no net.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def as_net(estimator, default, criterion) -> NeuralNet:
         optimizer=torch.optim.Adam,
         lr=1e-3,
         max_epochs=20,
-        batch_size=16,
+        batch_size=batch_size,
         train_split=None,
         verbose=0,
         **{f"module__{name}": value for name, value in params.items()},
@@ -74,8 +76,10 @@ class TaskSplit(ValidSplit):
         return super().__call__(dataset, y, groups)
 
 
-def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
-    """Let `net` train episodes built by `factory`, everything else unchanged.
+def episodic(
+    net: NeuralNet, factory, n_classes=None, loader=EpisodeLoader, augment=None
+) -> NeuralNet:
+    """Let `net` train what `factory` builds, everything else unchanged.
 
     Parameters
     ----------
@@ -84,7 +88,11 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     factory : EpisodeFactory
         Its new module.
     n_classes : int, default=None
-        Classes of an episode at the most; None for regression.
+        Number of outputs of the module; None for regression.
+    loader : class, default=EpisodeLoader
+        Iterator over meta-batches, or over batches of rows.
+    augment : callable, default=None
+        Maps ``(support, query)`` to new ones before each training step.
 
     Returns
     -------
@@ -92,10 +100,13 @@ def episodic(net: NeuralNet, factory, n_classes=None) -> NeuralNet:
     """
     changes = {
         "module": factory,
-        "iterator_train": EpisodeLoader,
-        "iterator_valid": EpisodeLoader,
+        "iterator_train": loader,
+        "iterator_valid": loader,
         "iterator_valid__training": False,
     }
+    if augment is not None:
+        changes["iterator_train__augment"] = augment
+        changes["iterator_train__device"] = net.device
     split = net.train_split
     if isinstance(split, ValidSplit):
         changes["train_split"] = TaskSplit(split.cv, random_state=split.random_state)

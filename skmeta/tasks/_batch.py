@@ -25,6 +25,8 @@ class TaskBatch:
         Width of the class axis; None for regression.
     class_mask : bool Tensor of shape (n_tasks, n_classes), default=None
         True for classes that exist in the task. None means that all do.
+    sample_weight : Tensor of shape (n_tasks, n_rows), default=None
+        How often each row counts. None means once.
     """
 
     X: Tensor
@@ -32,6 +34,7 @@ class TaskBatch:
     mask: Tensor | None = None
     n_classes: int | None = None
     class_mask: Tensor | None = None
+    sample_weight: Tensor | None = None
 
     @property
     def n_tasks(self) -> int:
@@ -63,6 +66,24 @@ class TaskBatch:
             y=pick(self.y),
             mask=pick(self.mask),
             class_mask=pick(self.class_mask),
+            sample_weight=pick(self.sample_weight),
+        )
+
+    def to(self, device) -> TaskBatch:
+        """The same on another device; None leaves it where it is."""
+
+        def move(tensor):
+            return None if tensor is None else tensor.to(device)
+
+        if device is None:
+            return self
+        return replace(
+            self,
+            X=self.X.to(device),
+            y=move(self.y),
+            mask=move(self.mask),
+            class_mask=move(self.class_mask),
+            sample_weight=move(self.sample_weight),
         )
 
     def append(self, other: TaskBatch) -> TaskBatch:
@@ -71,6 +92,7 @@ class TaskBatch:
         mask = None
         if self.mask is not None or other.mask is not None:
             mask = torch.cat([self.weights > 0, other.weights > 0], dim=1)
+        assert self.sample_weight is None and other.sample_weight is None
         return replace(
             self,
             X=torch.cat([self.X, other.X], dim=1),

@@ -62,7 +62,9 @@ def to_batch(table: TaskTable, *, n_classes=None, class_mask=None) -> TaskBatch:
         return torch.from_numpy(padded)
 
     mask = None if full else torch.from_numpy(np.arange(width) < counts[:, None])
-    return TaskBatch(pad(table.X), pad(table.y), mask, n_classes, class_mask)
+    return TaskBatch(
+        pad(table.X), pad(table.y), mask, n_classes, class_mask, pad(table.weight)
+    )
 
 
 def as_tensor(values) -> torch.Tensor:

@@ -134,9 +134,14 @@ def support_mask(codes, labels, n_shots, *, support="random", seed=0):
     return rank < k[segment]
 
 
+#: Meta-batches are drawn together up to so many numbers: what one alone costs is mostly
+#: the calls, which took a seventh of a step of training.
+_NUMBERS_AT_ONCE, _STEPS_AT_ONCE = 2**18, 32
+
+
 @dataclass
 class EpisodeSampler:
-    """Draws meta-batches of episodes, each as one vectorised index operation.
+    """Draws meta-batches of episodes, many steps as one vectorised index operation.
 
     Parameters
     ----------
@@ -157,7 +162,8 @@ class EpisodeSampler:
     class_balanced : bool
         With shared labels, draw the same number of rows of each class.
     seed : int
-        Together with the number of the step it determines a meta-batch.
+        With the number of a step and the size of its meta-batch it determines the
+        meta-batch, wherever a run starts and ends.
     dtype : torch.dtype or None, default=torch.float32
         Type of the rows handed out; None keeps that of the table.
     """
@@ -226,27 +232,50 @@ class EpisodeSampler:
 
     def sample(self, step: int, units, n_tasks: int):
         """Support and query of `n_tasks` episodes drawn from `units`."""
-        rng = np.random.default_rng([self.seed, step])
-        n_shots, n_queries = _draw(rng, self.n_shots), _draw(rng, self.n_queries)
+        return next(self.stream(step, units, n_tasks))
+
+    def stream(self, step: int, units, n_tasks: int):
+        """What `sample` gives for this step and all after it."""
+        units, n_steps = np.asarray(units), self._steps_at_once(n_tasks)
+        block, start = divmod(step, n_steps)
+        while True:
+            yield from self._draw(block, units, n_tasks, n_steps)[start:]
+            block, start = block + 1, 0
+
+    def _steps_at_once(self, n_tasks):
+        """Steps of a block; one where meta-batches differ in their shape."""
+        if any(np.ndim(size) for size in (self.n_ways, self.n_shots, self.n_queries)):
+            return 1
+        n_segments = np.diff(self.task_offsets)
+        if self.per_task and not self.pooled and n_segments.min() < self.n_ways:
+            return 1
+        numbers = n_tasks * self.rows_per_episode * self.table.X[:1].size
+        return int(np.clip(_NUMBERS_AT_ONCE // max(numbers, 1), 1, _STEPS_AT_ONCE))
+
+    def _draw(self, block, units, n_tasks, n_steps):
+        """Support and query of every step of a block."""
+        rng = np.random.default_rng([self.seed, block])
+        n_shots, n_queries = _number(rng, self.n_shots), _number(rng, self.n_queries)
         if self.classifier and not self.segmented:
             n_shots, n_queries = n_shots * self.width, n_queries * self.width
-        segments = self._segments(rng, np.asarray(units), n_tasks)
+        segments = self._segments(rng, units, n_tasks, n_steps)
         counts = np.where(segments < 0, 0, self.counts[segments])
         k = self._support_sizes(counts, n_shots)
         rows = self._rows(rng, segments, counts, n_shots + n_queries, k)
-        return self._batches(rows, segments, counts, k, n_shots, n_queries)
+        sides = self._batches(rows, segments, counts, k, n_shots, n_queries)
+        return list(zip(*(_by_step(side, n_steps) for side in sides), strict=True))
 
-    def _segments(self, rng, units, n_tasks):
-        """Segments of each episode, -1 where there is none: (n_tasks, n_segments)."""
+    def _segments(self, rng, units, n_tasks, n_steps):
+        """Segments of each episode, -1 where there is none, ``(n_episodes, most)``."""
         if self.pooled:
-            n_ways = min(_draw(rng, self.n_ways), len(units))
-            counts = np.full(n_tasks, len(units))
+            n_ways = min(_number(rng, self.n_ways), len(units))
+            counts = np.full(n_steps * n_tasks, len(units))
             segments = units[draw_without_replacement(rng, counts, n_ways)]
             return self._with_query(rng, segments, lambda i: units)
-        tasks = _choose(rng, units, n_tasks)
+        tasks = _choose(rng, units, n_tasks, n_steps)
         first, n_segments = self.task_offsets[tasks], np.diff(self.task_offsets)[tasks]
         if self.per_task:
-            n_ways = min(_draw(rng, self.n_ways), int(n_segments.max()))
+            n_ways = min(_number(rng, self.n_ways), int(n_segments.max()))
             drawn = draw_without_replacement(rng, n_segments, n_ways)
             segments = np.where(drawn < 0, -1, first[:, None] + drawn)
             return self._with_query(
@@ -254,8 +283,8 @@ class EpisodeSampler:
             )
         if not self.segmented:
             return first[:, None]
-        segments = np.full((n_tasks, self.width), -1)
-        task = np.repeat(np.arange(n_tasks), n_segments)
+        segments = np.full((len(tasks), self.width), -1)
+        task = np.repeat(np.arange(len(tasks)), n_segments)
         members = ranges(first, n_segments)
         segments[task, self.segment_label[members]] = members
         return segments
@@ -345,15 +374,39 @@ def _blank(batch):
     return batch
 
 
-def _draw(rng, value):
+def _number(rng, value):
     """A number, or a draw from a closed range."""
     if isinstance(value, (tuple, list)):
         return int(rng.integers(value[0], value[1] + 1))
     return int(value)
 
 
-def _choose(rng, units, n_tasks):
-    """Distinct units where there are enough, else all of them about equally often."""
+def _choose(rng, units, n_tasks, n_steps):
+    """Distinct units in a step where there are enough, else all about equally often."""
     repeats, rest = divmod(n_tasks, len(units))
-    chosen = [rng.permutation(units) for _ in range(repeats)]
-    return np.concatenate([*chosen, rng.permutation(units)[:rest]])
+    counts = np.full(n_steps, len(units))
+    parts = [
+        units[draw_without_replacement(rng, counts, size)]
+        for size in [len(units)] * repeats + [rest]
+    ]
+    return np.concatenate(parts, axis=1).ravel()
+
+
+def _by_step(batch, n_steps):
+    """The episodes of each step as a batch of its own."""
+    if n_steps == 1:
+        return [batch]
+
+    def parts(tensor):
+        if tensor is None:
+            return [None] * n_steps
+        return tensor.unflatten(0, (n_steps, -1)).unbind()
+
+    def masks(tensor):
+        return [None if part is None or part.all() else part for part in parts(tensor)]
+
+    fields = parts(batch.X), parts(batch.y), masks(batch.mask), masks(batch.class_mask)
+    return [
+        TaskBatch(X, y, mask, batch.n_classes, exists)
+        for X, y, mask, exists in zip(*fields, strict=True)
+    ]

@@ -42,6 +42,8 @@ class TaskTable:
         Where each row stood in the user's array.
     listed : bool
         Whether the tasks came as a list, where an id is only a position.
+    weight : ndarray of shape (n_rows,), default=None
+        How often each row counts; None where every row counts once.
     """
 
     X: np.ndarray
@@ -50,6 +52,7 @@ class TaskTable:
     offsets: np.ndarray
     order: np.ndarray
     listed: bool = False
+    weight: Any = None  # an ndarray or None
 
     @property
     def n_tasks(self) -> int:
@@ -87,6 +90,7 @@ class TaskTable:
             ids=[self.ids[t] for t in tasks],
             offsets=np.append(0, np.cumsum(counts)),
             order=self.order[rows],
+            weight=None if self.weight is None else self.weight[rows],
         )
 
     def take_rows(self, rows) -> TaskTable:
@@ -98,6 +102,7 @@ class TaskTable:
             y=None if self.y is None else self.y[rows],
             offsets=np.searchsorted(rows, self.offsets),
             order=self.order[rows],
+            weight=None if self.weight is None else self.weight[rows],
         )
 
     def restore(self, values):
@@ -124,7 +129,17 @@ def append_rows(first: TaskTable, second: TaskTable) -> TaskTable:
     codes = np.concatenate([first.codes, second.codes])
     X = np.concatenate([first.X, second.X])
     y = join_labels([first.y, second.y])
-    return table_from_codes(X, y, codes, first.ids)
+    table = table_from_codes(X, y, codes, first.ids)
+    weight = _join_weights([first, second])
+    return table if weight is None else replace(table, weight=weight[table.order])
+
+
+def _join_weights(tables):
+    if all(table.weight is None for table in tables):
+        return None
+    return np.concatenate(
+        [np.ones(len(t.X)) if t.weight is None else t.weight for t in tables]
+    )
 
 
 def join_tables(tables) -> TaskTable:
@@ -139,6 +154,7 @@ def join_tables(tables) -> TaskTable:
         [task for t in tables for task in t.ids],
         np.append(0, np.cumsum(counts)),
         np.arange(n_rows),
+        weight=_join_weights(tables),
     )
 
 

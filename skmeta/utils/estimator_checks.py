@@ -9,6 +9,7 @@ import copy
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ def meta_estimator_checks(estimator):
         To be called with `estimator`; raises AssertionError.
     """
     yield from _CHECKS
+    if "sample_weight" in signature(estimator.adapt).parameters:
+        yield check_sample_weight
     if is_classifier(estimator):
         yield check_unseen_class
         if "per_task" in _label_spaces(estimator):
@@ -243,6 +246,67 @@ def check_partial_adapt(estimator):
     _close(_output(apart, X, groups), _output(together, X, groups))
 
 
+def check_sample_weight(estimator):
+    """A weight is a number of rows: twice is 2, absent is 0, half and half is 1."""
+    model = _fitted(estimator)
+    X, y, groups = to_long(ragged_tasks(estimator, n_tasks=3, seed=1))
+    groups = groups + 100
+    times = np.arange(len(X)) % 4 + (groups == 101)
+    weighted = copy.copy(model).adapt(X, y, groups=groups, sample_weight=times)
+    rows = np.repeat(np.arange(len(X)), times)
+    repeated = copy.copy(model).adapt(X[rows], y[rows], groups=groups[rows])
+    expected = _output(repeated, X, groups)
+    _close(_output(weighted, X, groups), expected)
+    order = np.argsort(-groups, kind="stable")
+    halves = copy.copy(model)
+    for _ in range(2):
+        halves.partial_adapt(
+            X[order], y[order], groups=groups[order], sample_weight=times[order] / 2
+        )
+    _close(_output(halves, X, groups), expected)
+    for wrong in (-np.ones(len(X)), np.ones(len(X) - 1), groups != 100):
+        try:
+            model.adapt(X, y, groups=groups, sample_weight=wrong)
+        except ValueError:
+            continue
+        raise AssertionError(f"adapt takes sample_weight={wrong!r}.")
+
+
+def check_forget(estimator):
+    """A forgotten task is as if it had never come; others stay."""
+    model = _fitted(estimator)
+    X, y, groups = to_long(ragged_tasks(estimator, n_tasks=3, seed=1))
+    groups = groups + 100
+    kept = groups < 102
+    both = copy.copy(model).adapt(X, y, groups=groups)
+    never = copy.copy(model).adapt(X[kept], y[kept], groups=groups[kept])
+    both.adapt(X[~kept], y[~kept], groups=groups[~kept])
+    states = both.states_
+    assert both.forget(groups[~kept]) is both
+    assert set(both.states_) == set(never.states_)
+    assert all(102 not in block.ids for block in both.states_.blocks)
+    assert 102 in states
+    _close(_output(both, X[kept], groups[kept]), _output(never, X[kept], groups[kept]))
+    try:
+        expected = _output(never, X, groups)
+    except NotAdaptedError:
+        pass
+    else:
+        _close(_output(both, X, groups), expected)
+    X_own, y_own = ragged_tasks(estimator, seed=2)[0]
+    assert None not in model.adapt(X_own, y_own).forget().states_
+    try:
+        model.forget(["never seen"])
+    except ValueError as error:
+        assert "never seen" in str(error)
+    else:
+        raise AssertionError("A task that is not known was forgotten.")
+    model.forget(list(model.states_))
+    assert len(model.states_) == 0
+    model.partial_fit(ragged_tasks(estimator, seed=3))
+    assert len(model.states_) == 8
+
+
 def check_copies(estimator):
     """A shallow copy adapts on its own and shares what fit learned."""
     model = _fitted(estimator)
@@ -439,6 +503,7 @@ _CHECKS = [
     check_adapt_is_pure,
     check_adapt_starts_afresh,
     check_partial_adapt,
+    check_forget,
     check_copies,
     check_adapting_matters,
     check_ragged,

@@ -1,0 +1,126 @@
+"""Policies that learn new tasks: mean returns, seconds, steps of environments.
+
+Bernoulli bandits, 5 arms and 10 pulls: mean reward of an episode against the exact
+optimum of Bayes, 6.6600. Two-dimensional navigation: return after 0 to 3 gradient steps
+of MAML on 20 episodes each, and of RL2 in its first and second episode. Environments:
+steps in a second as tensors, and one by one in gymnasium's SyncVectorEnv.
+
+    python benchmarks/rl.py [--parts bandits maml rl2 speed] [--seeds 1]
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from _ledger import load, record
+
+from skmeta.rl import BernoulliBandits, MAMLPolicy, PointNavigation, RL2Policy
+
+NAVIGATION = {
+    "n_batches": 70,
+    "n_tasks": 64,
+    "lr": 3e-3,
+    "gamma": 0.95,
+    "entropy": 0.0,
+    "n_epochs": 6,
+    "n_minibatches": 4,
+}
+
+
+def timed(policy, env):
+    """Seconds of one core that fitting took."""
+    start = time.process_time()
+    policy.fit(env)
+    return round(time.process_time() - start, 1)
+
+
+def judged(policy, env, episodes, n_tasks, seed):
+    """Mean return of new tasks and its standard error."""
+    result = policy.evaluate(
+        env, episodes=episodes, n_tasks=n_tasks, random_state=10_000 + seed
+    )
+    return {
+        "return": round(result.mean, 4),
+        "standard_error": round(result.standard_error, 4),
+        "steps": result.n_steps,
+    }
+
+
+def bandits(seed):
+    """RL2 on Bernoulli bandits."""
+    env, policy = BernoulliBandits(), RL2Policy(random_state=seed)
+    seconds = timed(policy, env)
+    return {"cpu_seconds": seconds, **judged(policy, env, 0, 20_000, seed)}
+
+
+def maml(seed):
+    """Gradient steps on navigation."""
+    env, policy = PointNavigation(), MAMLPolicy(random_state=seed)
+    row = {
+        "cpu_seconds": timed(policy, env),
+        "0 steps": judged(policy, env, 0, 200, seed),
+    }
+    for steps in (1, 2, 3):
+        policy.set_params(adapt_steps=steps)
+        row[f"{steps} steps"] = judged(policy, env, 20 * steps, 200, seed)
+    return row
+
+
+def rl2(seed):
+    """Memory on navigation."""
+    env = PointNavigation()
+    policy = RL2Policy(random_state=seed, **NAVIGATION)
+    row = {"cpu_seconds": timed(policy, env)}
+    row["first episode"] = judged(policy, env, 0, 1000, seed)
+    row["second episode"] = judged(policy, env, 1, 1000, seed)
+    return row
+
+
+def speed(seed):
+    """Steps in a second of navigation, 4,096 tasks as tensors and 64 in gymnasium."""
+    import gymnasium as gym
+
+    from skmeta.rl import to_gymnasium
+
+    env, found = PointNavigation(), {}
+    batch = env.make(4096, random_state=seed)
+    action = torch.zeros(4096, 2)
+    batch.reset()
+    start = time.process_time()
+    for _ in range(300):
+        batch.step(action)
+    found["tensors"] = 300 * 4096 / (time.process_time() - start)
+    envs = to_gymnasium(env, n_tasks=64, random_state=seed)
+    envs = gym.vector.SyncVectorEnv([lambda e=e: e for e in envs])
+    envs.reset(seed=seed)
+    zeros = np.zeros((64, 2), dtype=np.float32)
+    start = time.process_time()
+    for _ in range(50):
+        envs.step(zeros)
+    found["SyncVectorEnv"] = 50 * 64 / (time.process_time() - start)
+    found = {name: round(value) for name, value in found.items()}
+    return found | {"ratio": round(found["tensors"] / found["SyncVectorEnv"], 1)}
+
+
+PARTS = {"bandits": bandits, "maml": maml, "rl2": rl2, "speed": speed}
+
+
+def main():
+    """Run, print, write the ledger."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = (load("rl") or {}).get("results", {})
+    for part in options.parts:
+        results[part] = []
+        for seed in range(options.seeds):
+            results[part].append(PARTS[part](seed))
+            print(part, seed, results[part][-1], flush=True)
+        record("rl", exact_optimum_of_bandits=6.66, results=results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Relation networks as an estimator."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval
+
+from ..base import MetaClassifierMixin, NeuralMetaEstimator
+from ..base._neural import COUNT
+from ._relation_learner import RelationNet
+
+
+class RelationNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
+    """Relation network: a learned comparison of a row with each class mean.
+
+    Beside the backbone a small network is trained over many episodes, which sees the
+    embedding of a row and the mean embedding of a class and says how well they go
+    together [1]_. No distance is chosen in advance; what is similar is learned, so it
+    needs more training than a prototypical network.
+
+    Where all tasks share their classes, each class also has a learned prior
+    prototype: it stands in for a class that the support rows lack, and predicts for
+    tasks of which no row is known.
+
+    Parameters
+    ----------
+    estimator : None, nn.Module (class or instance) or skorch NeuralNet, default=None
+        Backbone, or the net that trains it. None builds one from the data: an `MLP`
+        for tables, a `Conv4` for images. All parameters of a net keep their meaning:
+        ``batch_size`` is the number of tasks of a step, ``module__*`` go to the
+        backbone, ``train_split`` splits tasks.
+    n_ways : int or (int, int), default=5
+        Classes of a training episode, where labels are per task; a pair is a range to
+        draw from. `adapt` takes any number of classes.
+    n_shots : int or (int, int), default=5
+        Support rows per class of a training episode, and of `score`.
+    n_queries : int or (int, int), default=15
+        Query rows per class of a training episode.
+    n_episodes : int, default=None
+        Episodes of an epoch. None shows about as many rows as there are, in at least
+        5 steps.
+    width : int, default=64
+        Units of the two hidden layers of the comparison.
+    refine : int, default=0
+        Steps of soft k-means that let the query rows of a task join its class means
+        [2]_, in training and in `predict`. A prediction then depends on the other rows
+        of its task that are predicted with it; with 0 it does not.
+    label_space : {"auto", "shared", "per_task"}, default="auto"
+        Whether a label means the same in every task (churn yes or no) or exists only
+        inside its task (characters of an alphabet). "auto" takes labels as shared
+        when the median task has at least half of all classes.
+    class_balanced : bool, default=True
+        With shared labels, draw episodes with as many rows of each class; False keeps
+        each task's own frequencies.
+    support : {"random", "first"}, default="random"
+        Which rows of a task are support in training and in `score`: a random draw, or
+        the first in row order, as the history of a new user would be.
+    augment : callable, default=None
+        Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    chunk_size : int, default=None
+        Tasks of a step whose graph is in memory at a time; the gradient is the same.
+        None holds all of them.
+    group_column : str or int, default=None
+        Column, index level or position of the task id inside `X`, so that no
+        ``groups`` need be passed.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights and episodes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Shared classes, or the classes of all tasks known so far.
+    label_space_ : {"shared", "per_task"}
+        What `label_space` came to.
+    states_ : TaskStates
+        Support and state of every known task.
+    learner_ : RelationNet
+        The trained Torch module, frozen.
+    net_ : skorch.NeuralNet
+        The net that trained it.
+    history_ : skorch.History
+        Losses and seconds of every epoch.
+    n_diverged_ : int
+        Training episodes that were left out because they were not finite.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features, where `X` has names that are all strings.
+
+    See Also
+    --------
+    ProtoNetClassifier : A fixed distance to the class means.
+
+    References
+    ----------
+    .. [1] Sung, Yang, Zhang, Xiang, Torr and Hospedales. "Learning to compare:
+       relation network for few-shot learning", CVPR 2018.
+    .. [2] Ren et al. "Meta-learning for semi-supervised few-shot classification",
+       ICLR 2018.
+
+    Examples
+    --------
+    Meta-train on six digits, then learn the other four from five images each.
+
+    >>> from skmeta import RelationNetClassifier
+    >>> from skmeta.datasets import load_digits_tasks
+    >>> digits = load_digits_tasks(flatten=True)
+    >>> meta = RelationNetClassifier(n_ways=3, random_state=0)
+    >>> meta = meta.fit(digits.X_train, digits.y_train)
+    >>> meta.score(digits.X_test, digits.y_test) > 0.5
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NeuralMetaEstimator._parameter_constraints,
+        **MetaClassifierMixin._label_constraints,
+        "n_ways": COUNT,
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "refine": [Interval(Integral, 0, None, closed="left")],
+        "class_balanced": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        n_ways=5,
+        n_shots=5,
+        n_queries=15,
+        n_episodes=None,
+        width=64,
+        refine=0,
+        label_space="auto",
+        class_balanced=True,
+        support="random",
+        augment=None,
+        chunk_size=None,
+        group_column=None,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.n_ways = n_ways
+        self.n_shots = n_shots
+        self.n_queries = n_queries
+        self.n_episodes = n_episodes
+        self.width = width
+        self.refine = refine
+        self.label_space = label_space
+        self.class_balanced = class_balanced
+        self.support = support
+        self.augment = augment
+        self.chunk_size = chunk_size
+        self.group_column = group_column
+        self.random_state = random_state
+
+    def _build_learner(self, backbone, n_features):
+        return RelationNet(
+            backbone, n_features, self._n_shared_classes, self.width, self.refine
+        )
