@@ -7,14 +7,15 @@ Usage::
 Each task of the held-out 30 % is divided at random into a pool and rows to be judged.
 The learner is adapted to n rows of the pool, chosen by `ask` or at random (mean of ten
 draws), and the loss on the judged rows is compared task by task: root mean squared
-error, or log loss for classes. Parkinson without the order of time.
+error, or log loss for classes. Data sets that are not named keep the rows of the run
+before.
 """
 
 import argparse
 import copy
 
 import numpy as np
-from _ledger import record
+from _ledger import load, record
 from sklearn.metrics import log_loss
 from task_alarm import GENERATED, REAL, splits
 
@@ -74,7 +75,8 @@ def run(name, n_seeds):
         results.append(row)
         print(
             f"{name:23} n={n:<3} ask {row['ask']:.4f} random {row['random']:.4f} "
-            f"gain {row['gain']:.4f} +-{half:.4f} better {row['share_better']:.2f}"
+            f"gain {row['gain']:.4f} +-{half:.4f} better {row['share_better']:.2f}",
+            flush=True,
         )
     return results
 
@@ -85,8 +87,11 @@ def main():
     parser.add_argument("--data", nargs="+", default=[*GENERATED, *REAL])
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    results = [row for name in options.data for row in run(name, options.seeds)]
-    record("ask_rows", results=results)
+    before = (load("ask_rows") or {"results": []})["results"]
+    rows = [row for row in before if row["data"] not in options.data]
+    rows += [row for name in options.data for row in run(name, options.seeds)]
+    order = [*GENERATED, *REAL]
+    record("ask_rows", results=sorted(rows, key=lambda row: order.index(row["data"])))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from skmeta import (
 )
 from skmeta.datasets import make_regression_tasks
 from skmeta.exceptions import NotAdaptedError
+from skmeta.hierarchical._misfit import with_misfit
 from skmeta.model_selection import (
     ConformalClassifier,
     ConformalRegressor,
@@ -560,23 +561,39 @@ def test_novelty_says_what_it_cannot_do():
 
 
 # ------------------------------------------------------------------------------ ask
-def test_ask_is_brute_force_greedy():
-    """Each row by adapting to every candidate: the variance knows no targets."""
-    tasks = make_regression_tasks(30, 12, n_features=3, random_state=0)
+@pytest.mark.parametrize("random_state", [0, 1, 2])
+def test_ask_is_brute_force_greedy_for_line_and_deviation(random_state):
+    """A Gaussian process of the whole pool, conditioned on every candidate."""
+    tasks = make_regression_tasks(30, 22, n_features=3, random_state=random_state)
     meta = HierarchicalRegressor(covariance="full").fit(tasks[:-1])
     X, y = tasks[-1]
     meta.adapt(X[:2], y[:2])
-    pool, chosen = X[2:], []
-    for _ in range(4):
+    pool, unit = X[2:], meta._design.target_scale**2
+    observed, noise = unit * meta.prior_.noise, unit * meta.prior_.row_noise
+
+    def variance(rows):
+        return np.square(meta.predict(rows, return_std=True)[1])
+
+    # A line half-way between two rows has their mean, which tells the covariance.
+    size = variance(pool)
+    middle = variance((pool[:, None] + pool).reshape(-1, 3) / 2).reshape(20, 20)
+    apart = 2 * (size[:, None] + size) - 4 * middle
+    np.fill_diagonal(apart, 0)
+    line = 2 * middle - (size[:, None] + size) / 2 - observed
+    typical = np.median(apart[apart > 1e-9])
+    a = min(0.6 * noise, 0.15 * typical)
+    whole, chosen = line + a * np.exp(-2 * apart / typical), []
+    for _ in range(6):
 
         def left(row):
             rows = [*chosen, row]
-            model = copy.copy(meta).partial_adapt(pool[rows], np.zeros(len(rows)))
-            return np.square(model.predict(pool, return_std=True)[1]).sum()
+            known = whole[np.ix_(rows, rows)] + (noise - a) * np.eye(len(rows))
+            cross = whole[rows]
+            return np.trace(whole - cross.T @ np.linalg.solve(known, cross))
 
         rest = [row for row in range(len(pool)) if row not in chosen]
         chosen.append(min(rest, key=left))
-    assert ask(meta, pool, 4).tolist() == chosen
+    assert ask(meta, pool, 6).tolist() == chosen
 
 
 @pytest.mark.parametrize("known", [0, 3])
@@ -640,6 +657,34 @@ def test_ask_beats_random_rows(classes):
         chance = np.mean([loss(rng.permutation(25)[:5]) for _ in range(5)])
         gains.append(chance - loss(asked))
     assert np.mean(gains) > 2 * np.std(gains) / len(gains) ** 0.5
+
+
+def test_ask_goes_to_the_middle_of_a_bent_pool():
+    """Without a deviation all six rows would be from the two ends."""
+    rng = np.random.default_rng(0)
+    times = np.linspace(0, 1, 31)
+    tasks = [
+        (times[:, None], slope * times + bend * np.sin(6 * times))
+        for slope, bend in rng.normal(size=(40, 2)) * [3, 1]
+    ]
+    meta = HierarchicalRegressor().fit(tasks)
+    asked = times[ask(meta, times[:, None], 6, groups=["new"] * 31)]
+    assert ((asked > 0.3) & (asked < 0.7)).any()
+
+
+def test_deviation_of_a_large_pool_is_that_of_a_small_one(monkeypatch):
+    """What the marks cannot tell of a row stays noise of its own."""
+    latent = np.random.default_rng(0).normal(size=(60, 2))
+    whole, noise = with_misfit(latent)
+    monkeypatch.setattr("skmeta.hierarchical._misfit.N_MARKS", 40)
+    few, rest = with_misfit(latent)
+    assert whole.shape == (60, 62) and few.shape == (60, 42)
+    total = np.square(latent).sum(1) + 1
+    np.testing.assert_allclose(np.square(whole).sum(1) + noise, total)
+    np.testing.assert_allclose(np.square(few).sum(1) + rest, total)
+    np.testing.assert_allclose(few @ few.T, whole @ whole.T, atol=0.05)
+    alike, noise = with_misfit(np.ones((5, 2)))
+    assert (alike == 1).all() and alike.shape == (5, 2) and (noise == 1).all()
 
 
 def test_ask_spreads_where_there_is_no_posterior():

@@ -12,6 +12,7 @@ from ..exceptions import DivergenceError
 from ..tasks._table import join_tables
 from ._base import HierarchicalMixin, TaskSupport
 from ._gaussian import posterior, predict, training_posterior
+from ._misfit import with_misfit
 from ._prior import SHOTS, fit_prior
 from ._statistics import accumulate, concatenate, empty_statistics, row_positions
 
@@ -199,5 +200,5 @@ class HierarchicalRegressor(
         latent = self._design_rows(table) @ self.prior_.factor
         chol = self._solve(support)["chol"]
         # The variance of the noise is the unit.
-        latent = np.linalg.solve(chol, latent.T[None]).swapaxes(1, 2)
-        return latent, np.ones((1, len(table.X))), np.ones((1, len(table.X)))
+        latent, noise = with_misfit(np.linalg.solve(chol[0], latent.T).T)
+        return latent[None], noise[None], np.ones((1, len(table.X)))

@@ -29,8 +29,9 @@ def ask(estimator, X_pool, n, *, groups=None):
     standardised features of the pool.
 
     Rows that the task was adapted to already are accounted for. Variance is what the
-    model believes: where it is wrong, as a straight line through a bent curve, many
-    rows from the ends of the pool can tell less than as many random ones.
+    model believes, and straight lines believe in the two ends of the pool, also where
+    the truth is bent. `HierarchicalRegressor` therefore takes part of its noise for a
+    smooth deviation that rows near each other share, while rows are chosen in one call.
 
     Parameters
     ----------
