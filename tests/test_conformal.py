@@ -660,7 +660,7 @@ def test_ask_beats_random_rows(classes):
 
 
 def test_ask_goes_to_the_middle_of_a_bent_pool():
-    """Without a deviation all six rows would be from the two ends."""
+    """Without a deviation only the first of six rows is not at one of the ends."""
     rng = np.random.default_rng(0)
     times = np.linspace(0, 1, 31)
     tasks = [
@@ -669,7 +669,7 @@ def test_ask_goes_to_the_middle_of_a_bent_pool():
     ]
     meta = HierarchicalRegressor().fit(tasks)
     asked = times[ask(meta, times[:, None], 6, groups=["new"] * 31)]
-    assert ((asked > 0.3) & (asked < 0.7)).any()
+    assert ((asked > 0.15) & (asked < 0.85)).sum() >= 3
 
 
 def test_deviation_of_a_large_pool_is_that_of_a_small_one(monkeypatch):
