@@ -355,6 +355,8 @@ def intervals():
         [
             _words(r["data"]),
             r["method"],
+            str(r["splits"]),
+            str(r["n_groups"]),
             str(r["k"]),
             f"{100 * r['coverage']:.1f} %",
             f"{100 * r['raw_coverage']:.1f} %" if r.get("raw_coverage") else "-",
@@ -364,7 +366,8 @@ def intervals():
         ]
         for r in entry["results"]
     ]
-    header = ["", "method", "k", "coverage", "raw", "width", "raw width", "below 80 %"]
+    header = ["", "method", "splits", "groups", "k"]
+    header += ["coverage", "raw", "width", "raw width", "below 80 %"]
     yield (
         "## Intervals for new groups\n\nCoverage of nominal 90 % intervals and sets "
         "after k rows of a new group, all groups weighing the same; raw are the "
