@@ -19,7 +19,8 @@ widths in units of the target (sizes of sets for classes). School and radon tabl
 random support rows. Parkinson and WISDM: rows in order of time, the first k are the
 support set.
 
-The data are read from ``SKMETA_SHARED_DATA`` (default ``../shared/data``).
+The data are read from ``SKMETA_SHARED_DATA`` (default ``../shared/data``). The ledger
+is written after each data set; rows of the others stay.
 """
 
 import argparse
@@ -182,7 +183,6 @@ def main():
     parser.add_argument("--develop", action="store_true")
     parser.add_argument("--slow", action="store_true")
     options = parser.parse_args()
-    results = []
     for name in options.data:
         rows, order, classes = read(name)
         records = [
@@ -190,11 +190,12 @@ def main():
             for seed in range(options.seeds)
             for entry in run_seed(rows, order, classes, seed, options)
         ]
-        results += summarise(name, records)
-    if not options.develop:
-        old = load_ledger("interval_coverage") or {"results": []}
-        kept = [row for row in old["results"] if row["data"] not in options.data]
-        record("interval_coverage", results=kept + results)
+        results = summarise(name, records)
+        if not options.develop:
+            old = load_ledger("interval_coverage") or {"results": []}
+            kept = [row for row in old["results"] if row["data"] != name]
+            rows = sorted(kept + results, key=lambda row: names.index(row["data"]))
+            record("interval_coverage", results=rows)
 
 
 if __name__ == "__main__":
