@@ -27,7 +27,6 @@ from .heterogeneous import (
     HeterogeneousClassifier,
     HeterogeneousRegressor,
     InContextClassifier,
-    InContextRegressor,
     SelfMadeTasks,
 )
 from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
@@ -69,7 +68,6 @@ __all__ = [
     "ImplicitMAMLClassifier",
     "ImplicitMAMLRegressor",
     "InContextClassifier",
-    "InContextRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "MatchingNetClassifier",

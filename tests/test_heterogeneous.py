@@ -17,7 +17,6 @@ from skmeta import (
     HeterogeneousClassifier,
     HeterogeneousRegressor,
     InContextClassifier,
-    InContextRegressor,
     ProtoNetClassifier,
     SelfMadeTasks,
 )
@@ -29,7 +28,7 @@ from skmeta.tasks._batch import TaskBatch
 pytestmark = pytest.mark.filterwarnings("ignore::skmeta.SingleTaskWarning")
 
 CLASSIFIERS = [HeterogeneousClassifier, InContextClassifier]
-REGRESSORS = [HeterogeneousRegressor, InContextRegressor]
+REGRESSORS = [HeterogeneousRegressor]
 ALL = CLASSIFIERS + REGRESSORS
 
 

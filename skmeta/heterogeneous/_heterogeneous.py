@@ -250,7 +250,7 @@ class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
 
     See Also
     --------
-    InContextRegressor : A transformer that attends to rows and columns.
+    HeterogeneousClassifier : The same for classes.
     HeterogeneousClassifier : The same for classes.
 
     References

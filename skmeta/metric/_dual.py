@@ -192,7 +192,8 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
             if first.shared:
                 first.raw_prior = learner.raw_prior
             episodes = list(self._held_out(first, dataset.sampler, units))
-            learn_mixture(learner, episodes, len(units))
+            if episodes:  # none where all of them diverged
+                learn_mixture(learner, episodes, len(units))
         # In the precision of the net, which a pickled estimator is rebuilt from.
         for learned in learner.buffers():
             learned.copy_(learned.float())
