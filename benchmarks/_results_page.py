@@ -392,7 +392,11 @@ def leaves():
             continue
         settings = [k for k in next(iter(entry["results"].values())) if "w" in k]
         body = [
-            [name, *(_percent(row[s]) for s in settings), f"{row['cpu_seconds']:.0f}"]
+            [
+                name,
+                *(_of_learner(row[s]) for s in settings),
+                f"{row['cpu_seconds']:.0f}",
+            ]
             for name, row in entry["results"].items()
         ]
         yield (
@@ -416,7 +420,7 @@ def learners():
         body = [
             [
                 f"{entry['learner']}, {entry['n_steps']:,} steps",
-                *(_percent(entry["results"].get(s)) for s in settings),
+                *(_of_learner(entry["results"].get(s)) for s in settings),
             ]
             for entry in entries
         ]
@@ -432,7 +436,7 @@ def learners():
         )
 
 
-def _percent(cell):
+def _of_learner(cell):
     if cell is None:
         return "-"
     return f"{cell['accuracy']:.1f} ± {cell['interval']:.1f}"
