@@ -394,7 +394,7 @@ def leaves():
         body = [
             [
                 name,
-                *(_of_learner(row[s]) for s in settings),
+                *(_cell(row[s]) for s in settings),
                 f"{row['cpu_seconds']:.0f}",
             ]
             for name, row in entry["results"].items()
@@ -420,7 +420,7 @@ def learners():
         body = [
             [
                 f"{entry['learner']}, {entry['n_steps']:,} steps",
-                *(_of_learner(entry["results"].get(s)) for s in settings),
+                *(_cell(entry["results"].get(s)) for s in settings),
             ]
             for entry in entries
         ]
@@ -436,7 +436,7 @@ def learners():
         )
 
 
-def _of_learner(cell):
+def _cell(cell):
     if cell is None:
         return "-"
     return f"{cell['accuracy']:.1f} ± {cell['interval']:.1f}"
