@@ -63,6 +63,7 @@ def page():
         intervals,
         alarm,
         asked,
+        rewards,
         speed,
         overhead,
         fleet,
@@ -455,6 +456,47 @@ def _plain(name, title):
     protocol = entry.get("protocol", "")
     header = [_words(key) for key in columns]
     yield f"## {title}\n\n{protocol}\n\n" + table(header, body)
+
+
+# -------------------------------------------------------------------- rewards
+def rewards():
+    """Regret of bandits, coverage of off-policy intervals, return of policies."""
+    entry = load("bandits")
+    if entry:
+        names = ["true prior", "learned prior", "flat prior"]
+        body = [
+            [f"arms move {_ARMS[row['covariance']]}", *(f"{row[n]:.2f}" for n in names)]
+            for row in entry["regret"]
+        ]
+        cover = entry["interval_coverage"]
+        share = ", ".join(f"{m} {cover[m]:.3f}" for m in ("ips", "snips", "dr"))
+        yield (
+            "## Bandits\n\nRegret after 60 pulls in a new task, Thompson sampling, mean "
+            f"of {len(entry['seeds'])} seeds of {entry['n_tasks']} tasks.\n\n"
+            + table(["", *names], body)
+            + f"\n\nOff-policy intervals of {cover['level']:.0%} cover the true value "
+            f"in {cover['runs']} simulated logs: {share}."
+        )
+    entry = load("rl")
+    if entry:
+        body = [
+            [
+                part,
+                str(seed),
+                f"{run['return']:.3f} ± {1.96 * run['standard_error']:.3f}",
+                f"{run['cpu_seconds']:.0f}",
+            ]
+            for part, runs in entry["results"].items()
+            for seed, run in enumerate(runs)
+        ]
+        yield (
+            "## Policies\n\nMean return of `RL2Policy` in new tasks. The exact optimum "
+            f"of the bandits is {entry['exact_optimum_of_bandits']:.2f}.\n\n"
+            + table(["", "seed", "return", "seconds of training"], body)
+        )
+
+
+_ARMS = {"own": "each by itself", "shared": "together"}
 
 
 # ---------------------------------------------------------------------- speed
