@@ -471,8 +471,8 @@ def rewards():
         cover = entry["interval_coverage"]
         share = ", ".join(f"{m} {cover[m]:.3f}" for m in ("ips", "snips", "dr"))
         yield (
-            "## Bandits\n\nRegret after 60 pulls in a new task, Thompson sampling, mean "
-            f"of {len(entry['seeds'])} seeds of {entry['n_tasks']} tasks.\n\n"
+            "## Bandits\n\nRegret after 60 pulls in a new task, Thompson sampling, "
+            f"mean of {len(entry['seeds'])} seeds of {entry['n_tasks']} tasks.\n\n"
             + table(["", *names], body)
             + f"\n\nOff-policy intervals of {cover['level']:.0%} cover the true value "
             f"in {cover['runs']} simulated logs: {share}."
