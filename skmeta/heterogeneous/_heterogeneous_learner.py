@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..closed_form._ridge_learner import ALPHA_GAIN, solve_ridge
-from ..outer_loop import Learner, TaskState, one_hot
+from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._columns_learner import (
     Names,
@@ -97,9 +97,7 @@ class ColumnSet(Learner):
         )
         if self.prior is not None:
             state["weights"] = state["weights"] + self.prior
-        if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(weights.dtype)
-        return state
+        return {**state, **which_classes(support, weights)}
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
@@ -108,9 +106,7 @@ class ColumnSet(Learner):
         if not self.classifier:
             return output.squeeze(-1) * state["spread"] + state["level"]
         logits = self.log_scale.exp() * output + state["frequency"].unsqueeze(1)
-        if "exists" in state:
-            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
-        return logits
+        return only_existing(logits, state)
 
     def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Targets of the head ``(n_tasks, n_rows, n_outputs)``, zero for padding."""

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..outer_loop import Learner, TaskState, one_hot
+from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._columns_learner import (
     Names,
@@ -100,9 +100,7 @@ class RowAndColumnTransformer(Learner):
             state[f"{number} memory"] = memory
             tokens = layer.look(mixed, memory, memory, state["rows"], kin)
         state["keys"] = self.to_key(self.norm(tokens[:, :, 0]))
-        if support.class_mask is not None:
-            state["exists"] = support.class_mask.to(tokens.dtype)
-        return state
+        return {**state, **which_classes(support, tokens)}
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
@@ -132,9 +130,7 @@ class RowAndColumnTransformer(Learner):
         if self.prior is not None:
             votes = torch.cat([votes, self.prior(rows).unsqueeze(2)], dim=2)
         logits = votes.logsumexp(dim=2) + state["frequency"].unsqueeze(1)
-        if "exists" in state:
-            logits = logits.masked_fill(state["exists"].unsqueeze(1) == 0, -torch.inf)
-        return logits
+        return only_existing(logits, state)
 
     def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
         """One-hot classes or standardised targets, zero for padding."""
