@@ -14,6 +14,7 @@ from inspect import signature
 import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
+from sklearn.utils import get_tags
 
 from ..exceptions import NotAdaptedError
 
@@ -429,14 +430,15 @@ def check_errors_change_nothing(estimator):
     model.adapt(X, y)
     before = dict(vars(model))
     bad = X.copy()
-    bad[1, 2] = np.nan
+    # Where a missing value is welcome, an infinite one is not.
+    bad[1, 2] = np.inf if get_tags(estimator).input_tags.allow_nan else np.nan
     for call in (model.fit, model.adapt, model.partial_adapt, model.partial_fit):
         try:
             call(bad, y)
         except ValueError:
             assert vars(model) == before
         else:
-            raise AssertionError(f"{call.__name__} takes NaN.")
+            raise AssertionError(f"{call.__name__} takes {bad[1, 2]}.")
 
 
 def check_few_shot_score(estimator):
