@@ -1,14 +1,16 @@
 """Share of an outer step that is sampling and skorch rather than the learner.
 
-A whole step is what one more step of ``fit`` costs: the difference between a run of n
-and one of 2n steps, so that set-up cancels. The bare step is the same module, criterion
-and optimizer on meta-batches drawn before: predictions, loss, gradient, update. Both
-run in turns, on one thread; what is reported are medians of CPU time over the turns.
+After every step of ``fit`` a twin of its module, with a criterion and optimizer of its
+own, takes the bare step on the same meta-batch: predictions, loss, gradient, update. So
+the two differ by a millisecond in time, and a busy machine slows both. A whole step is
+the CPU time of an epoch without the twin's, divided by its steps; set-up and the first
+epoch are left out. One thread; what is reported are medians over the epochs.
 
     python benchmarks/step_overhead.py
 """
 
 import argparse
+import copy
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -17,14 +19,16 @@ import numpy as np
 import torch
 from _ledger import record
 from skorch import NeuralNet
+from skorch.callbacks import Callback
 from torch import nn
 
 from skmeta import MAMLClassifier, MAMLRegressor
 from skmeta.datasets import make_sinusoid_tasks
 from skmeta.modules import MLP
-from skmeta.outer_loop import EpisodeDataset, EpisodeLoader
 
 TARGET = 0.05
+#: Outer steps of an epoch.
+STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,13 @@ class Setting:
     kind: str
     batch_size: int
     inner_steps: int
-    n_steps: int
     target: float | None = None
 
 
 SETTINGS = {
-    "sinusoid, 25 tasks, 5 inner steps": Setting("sinusoid", 25, 5, 300, TARGET),
-    "sinusoid, 25 tasks, 1 inner step": Setting("sinusoid", 25, 1, 500),
-    "table, 32 tasks, 5 inner steps": Setting("table", 32, 5, 100),
+    "sinusoid, 25 tasks, 5 inner steps": Setting("sinusoid", 25, 5, TARGET),
+    "sinusoid, 25 tasks, 1 inner step": Setting("sinusoid", 25, 1),
+    "table, 32 tasks, 5 inner steps": Setting("table", 32, 5),
 }
 
 
@@ -56,7 +59,7 @@ def make_tasks(kind):
 
 
 def make_meta(setting, n_steps):
-    """The estimator, set to `n_steps` outer steps in epochs of 100."""
+    """The estimator, set to `n_steps` outer steps in epochs of `STEPS`."""
     sinusoid = setting.kind == "sinusoid"
     net = NeuralNet(
         MLP,
@@ -66,8 +69,9 @@ def make_meta(setting, n_steps):
         optimizer=torch.optim.Adam,
         lr=1e-3,
         batch_size=setting.batch_size,
-        max_epochs=n_steps // 100,
+        max_epochs=n_steps // STEPS,
         train_split=None,
+        callbacks=[("twin", Twin())],
         verbose=0,
     )
     kind = MAMLRegressor if sinusoid else MAMLClassifier
@@ -78,73 +82,73 @@ def make_meta(setting, n_steps):
         inner_steps=setting.inner_steps,
         n_shots=n_shots,
         n_queries=n_shots,
-        n_episodes=100 * setting.batch_size,
+        n_episodes=STEPS * setting.batch_size,
         random_state=0,
     )
 
 
-def bare_seconds(net, batches):
-    """CPU seconds of the learner's own work on every meta-batch."""
-    module, criterion, optimizer = net.module_, net.criterion_, net.optimizer_
-    module.train()
-    start = time.process_time()
-    for inputs, y in batches:
-        optimizer.zero_grad()
-        criterion(module(**inputs), y).backward()
-        optimizer.step()
-    return time.process_time() - start
+class Twin(Callback):
+    """Takes the bare step after every step of the net and keeps both times apart."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.module = copy.deepcopy(net.module_)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-3)
+        self.criterion = copy.deepcopy(net.criterion_)
+        self.epochs = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.own = self.bare = 0.0
+        self.start = time.process_time()
+
+    def on_batch_end(self, net, batch, training, **kwargs):
+        start = time.process_time()
+        inputs, y = batch
+        self.module.train()
+        self.optimizer.zero_grad()
+        self.criterion(self.module(**inputs), y).backward()
+        self.optimizer.step()
+        self.bare += time.process_time() - start
+        self.own += time.process_time() - start
+
+    def on_epoch_end(self, net, **kwargs):
+        whole = time.process_time() - self.start - self.own
+        self.epochs.append((whole, self.bare))
 
 
-def sampling_seconds(sampler, n_steps, batch_size):
+def drawing_seconds(meta, tasks, setting, n_steps):
+    """CPU seconds of drawing the episodes of so many steps."""
+    table = meta._read(tasks, None, None, reset=False)
+    sampler = meta._sampler(meta._targets(meta._encode(table)))
     start = time.process_time()
-    for _ in islice(sampler.stream(0, sampler.units, batch_size), n_steps):
+    for _ in islice(sampler.stream(0, sampler.units, setting.batch_size), n_steps):
         pass
     return time.process_time() - start
 
 
-def fit_seconds(setting, tasks, n_steps):
-    meta = make_meta(setting, n_steps)
-    start = time.process_time()
-    meta.fit(tasks)
-    return time.process_time() - start, meta
-
-
-def drawn_before(meta, tasks, setting):
-    """The meta-batches of one run, and the sampler that drew them."""
-    table = meta._read(tasks, None, None, reset=False)
-    sampler = meta._sampler(meta._targets(meta._encode(table)))
-    dataset = EpisodeDataset(sampler, setting.n_steps * setting.batch_size)
-    return list(EpisodeLoader(dataset, setting.batch_size)), sampler
-
-
 def measure(setting, repeats):
-    """Milliseconds of a whole step, a bare one and a draw: medians over the turns."""
-    tasks, n = make_tasks(setting.kind), setting.n_steps
-    _, meta = fit_seconds(setting, tasks, n)  # a warm-up
-    batches, sampler = drawn_before(meta, tasks, setting)
-    turns = []
-    for _ in range(repeats):
-        short, _ = fit_seconds(setting, tasks, n)
-        first = bare_seconds(meta.net_, batches)
-        long, _ = fit_seconds(setting, tasks, 2 * n)
-        second = bare_seconds(meta.net_, batches)
-        drawing = sampling_seconds(sampler, n, setting.batch_size)
-        turns.append((long - short, (first + second) / 2, drawing))
-    whole, bare, drawing = np.median(turns, axis=0) / n
+    """Milliseconds of a whole step, a bare one and a draw: medians over the epochs."""
+    tasks = make_tasks(setting.kind)
+    meta = make_meta(setting, (repeats + 1) * STEPS).fit(tasks)
+    twin = dict(meta.net_.callbacks_)["twin"]
+    epochs = 1e3 * np.array(twin.epochs[1:]) / STEPS
+    drawing = [drawing_seconds(meta, tasks, setting, STEPS) for _ in range(repeats)]
+    drawing = 1e3 * np.median(drawing) / STEPS
+    whole, bare = np.median(epochs, axis=0)
+    shares = 1 - epochs[:, 1] / epochs[:, 0]
     return {
-        "whole": 1e3 * whole,
-        "bare": 1e3 * bare,
-        "sampling": 1e3 * drawing,
-        "share": 1 - bare / whole,
+        "whole": whole,
+        "bare": bare,
+        "sampling": drawing,
+        "share": np.median(shares),
         "share of sampling": drawing / whole,
-        "shares of the turns": sorted(1 - b / w for w, b, _ in turns),
+        "shares of the epochs": sorted(shares),
         "target": setting.target,
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7, help="turns")
+    parser.add_argument("--repeats", type=int, default=20, help="epochs")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS])
     parser.add_argument("--dry-run", action="store_true", help="write no results")
     options = parser.parse_args()
@@ -158,7 +162,7 @@ def main():
             "step_overhead",
             protocol="milliseconds of CPU of an outer step, one thread: whole step of "
             "fit, bare learner step, drawing the episodes; medians of "
-            f"{options.repeats} turns",
+            f"{options.repeats} epochs",
             seeds=[0],
             results=results,
         )
