@@ -11,6 +11,9 @@ import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from skmeta.utils import estimator_checks
+from skmeta.utils.discovery import all_estimators
+
 # Time limits per example fail at random on a busy machine.
 settings.register_profile("skmeta", deadline=None, derandomize=True)
 settings.load_profile("skmeta")
@@ -25,14 +28,17 @@ def pytest_configure():
 
 #: They share their machinery with MAML and take seconds where it takes a tenth.
 SLOW_ESTIMATORS = ("ImplicitMAML",)
+#: Their plain form trains as long, and check_readonly_memmap_input has read-only rows.
+SLOW_CHECKS = ("s_train(readonly_memmap=True",)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "test_common.py" in item.nodeid and any(
-            name in item.nodeid for name in SLOW_ESTIMATORS
-        ):
+        slow = SLOW_CHECKS
+        if "test_common.py" in item.nodeid:
+            slow += SLOW_ESTIMATORS
+        if any(name in item.nodeid for name in slow):
             item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
@@ -40,6 +46,22 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def shorter_checks(request, monkeypatch):
+    """Each of the 8 threads adapts 20 times; the 200 of a user only under `slow`."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(estimator_checks, "N_ADAPTS", 20)
+
+
+@pytest.fixture
+def short_training(monkeypatch):
+    """Default nets train two epochs: for what does not depend on what is learned."""
+    for _, estimator in all_estimators():
+        if hasattr(estimator, "_net_settings"):
+            settings = estimator._net_settings | {"max_epochs": 2}
+            monkeypatch.setattr(estimator, "_net_settings", settings)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from skmeta import (
     AdaptedClassifier,
@@ -13,7 +13,10 @@ from skmeta import (
     ProtoNetClassifier,
 )
 from skmeta.utils.discovery import all_estimators
-from skmeta.utils.estimator_checks import parametrize_with_meta_checks
+from skmeta.utils.estimator_checks import (
+    check_meta_estimator,
+    parametrize_with_meta_checks,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skmeta.SingleTaskWarning"),
@@ -51,23 +54,21 @@ def array_api(monkeypatch):
 SCORED = ("check_classifiers_train", "check_regressors_train")
 
 
+def shortened(estimator):
+    """An estimator that sees few episodes, if it sees any."""
+    if "n_episodes" not in estimator.get_params():
+        return estimator
+    return clone(estimator).set_params(n_episodes=2)
+
+
+# What an estimator accepts and returns does not depend on how long it trains. sklearn's
+# own common tests shorten its iterative estimators in the same way.
 @unscaled
 @parametrize_with_checks([estimator() for estimator in LEARNERS])
-def test_sklearn_checks(estimator, check):
-    """What an estimator accepts and returns does not depend on how long it trains.
-
-    sklearn's own common tests shorten its iterative estimators in the same way.
-    """
-    scored = check.func.__name__ in SCORED
-    if not scored and "n_episodes" in estimator.get_params():
-        estimator = clone(estimator).set_params(n_episodes=2)
-    check(estimator)
-
-
-@pytest.mark.slow
-@unscaled
-@parametrize_with_checks([estimator() for estimator in LEARNERS])
-def test_sklearn_checks_at_full_length(estimator, check):
+def test_sklearn_checks(estimator, check, request):
+    if check.func.__name__ not in SCORED:
+        request.getfixturevalue("short_training")
+        estimator = shortened(estimator)
     check(estimator)
 
 
@@ -78,26 +79,28 @@ def test_sklearn_checks_of_adapted(estimator, check):
     check(estimator)
 
 
+# One item for all checks of an estimator: thousands of items take a minute to collect.
+# A check that sklearn skips warns, and a warning is an error.
 @pytest.mark.slow
 @unscaled
-@parametrize_with_checks([adapted(estimator) for estimator in LEARNERS])
-def test_sklearn_checks_of_every_adapted(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.slow
-@unscaled
-@parametrize_with_checks(
-    [e() for e in LEARNERS] + [adapted(estimator) for estimator in LEARNERS]
-)
-def test_sklearn_checks_with_routing(estimator, check):
-    with sklearn.config_context(enable_metadata_routing=True):
-        check(estimator)
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("estimator", LEARNERS)
+def test_sklearn_checks_in_default_construction(estimator, wrapped, routing):
+    with sklearn.config_context(enable_metadata_routing=routing):
+        check_estimator(adapted(estimator) if wrapped else estimator())
 
 
 @parametrize_with_meta_checks([seeded(estimator) for estimator in LEARNERS])
+@pytest.mark.usefixtures("short_training")
 def test_meta_checks(estimator, check):
-    check(estimator)
+    check(shortened(estimator))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", LEARNERS)
+def test_meta_checks_at_full_length(estimator):
+    check_meta_estimator(seeded(estimator))
 
 
 def test_every_public_name_is_documented():

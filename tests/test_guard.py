@@ -1,6 +1,7 @@
 """The guard: weights by hand, and no worse than the best of pooled and local."""
 
 import copy
+import functools
 
 import joblib
 import numpy as np
@@ -603,7 +604,10 @@ def held_out_errors(models, tasks, n_shots):
     return errors
 
 
-@pytest.mark.parametrize("between", [0.02, 0.3, 1.0])
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("between", [slow(0.02), 0.3, slow(1.0)])
 def test_never_one_percent_worse_than_the_best_of_pooled_and_local(between):
     """On tasks alike, related and unrelated, from no row to many."""
     shots = [0, 1, 2, 5, 10, 20, 40]

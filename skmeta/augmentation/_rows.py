@@ -29,10 +29,11 @@ class RandomCrop(Augmentation):
     >>> from skmeta.augmentation import RandomCrop
     >>> from skmeta.datasets import load_digits_tasks
     >>> digits = load_digits_tasks()
-    >>> meta = ProtoNetClassifier(n_ways=3, augment=RandomCrop(1), random_state=0)
-    >>> meta.fit(digits.X_train, digits.y_train).score(
-    ...     digits.X_test, digits.y_test
-    ... ) > 0.7
+    >>> meta = ProtoNetClassifier(
+    ...     n_ways=3, n_episodes=16, augment=RandomCrop(1), random_state=0
+    ... )
+    >>> meta = meta.fit(digits.X_train, digits.y_train)
+    >>> meta.score(digits.X_test, digits.y_test) > 0.7
     True
     """
 

@@ -114,7 +114,7 @@ class ImplicitMAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEsti
     >>> from skmeta import ImplicitMAMLClassifier
     >>> from skmeta.datasets import load_digits_tasks
     >>> digits = load_digits_tasks(flatten=True)
-    >>> meta = ImplicitMAMLClassifier(n_ways=3, random_state=0)
+    >>> meta = ImplicitMAMLClassifier(n_ways=3, n_episodes=16, random_state=0)
     >>> meta = meta.fit(digits.X_train, digits.y_train)
     >>> meta.score(digits.X_test, digits.y_test) > 0.5
     True
@@ -274,7 +274,7 @@ class ImplicitMAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstima
     >>> from skmeta import ImplicitMAMLRegressor
     >>> from skmeta.datasets import make_sinusoid_tasks
     >>> tasks = make_sinusoid_tasks(100, random_state=0)
-    >>> meta = ImplicitMAMLRegressor(n_shots=10, n_queries=10, random_state=0).fit(
+    >>> meta = ImplicitMAMLRegressor(n_episodes=16, random_state=0).fit(
     ...     tasks[:-1]
     ... )
     >>> X, y = tasks[-1]

@@ -71,18 +71,18 @@ class AdaptationCurveDisplay:
     >>> from skmeta import HierarchicalRegressor
     >>> from skmeta.datasets import make_regression_tasks
     >>> from skmeta.inspection import AdaptationCurveDisplay
-    >>> tasks = make_regression_tasks(40, 20, random_state=0)
+    >>> tasks = make_regression_tasks(30, 12, random_state=0)
     >>> display = AdaptationCurveDisplay.from_estimator(
-    ...     HierarchicalRegressor(), tasks, shots=[0, 2, 5, 10], scoring="r2"
+    ...     HierarchicalRegressor(), tasks, shots=[0, 2, 5], scoring="r2"
     ... )
     >>> display.harm_rate.shape
-    (4,)
+    (3,)
 
     A second curve in the same axes:
 
     >>> low_rank = HierarchicalRegressor(covariance="low_rank")
     >>> _ = AdaptationCurveDisplay.from_estimator(
-    ...     low_rank, tasks, shots=[0, 2, 5, 10], scoring="r2",
+    ...     low_rank, tasks, shots=[0, 2, 5], scoring="r2",
     ...     name="low rank", ax=display.ax_
     ... )  # fmt: skip
     >>> plt.close(display.figure_)

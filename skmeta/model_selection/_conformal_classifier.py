@@ -109,13 +109,13 @@ class ConformalClassifier(MetaClassifierMixin, Conformal):
     --------
     >>> from skmeta.datasets import make_regression_tasks
     >>> from skmeta.model_selection import ConformalClassifier
-    >>> tasks = make_regression_tasks(60, 20, random_state=0)
+    >>> tasks = make_regression_tasks(40, 12, random_state=0)
     >>> tasks = [(X, y > 0) for X, y in tasks]
     >>> meta = ConformalClassifier().fit(tasks[:-1])
     >>> X, y = tasks[-1]
     >>> predicted, sets = meta.adapt(X[:5], y[:5]).predict_set(X[5:])
     >>> predicted.shape, sets.shape
-    ((15,), (15, 2, 1))
+    ((7,), (7, 2, 1))
     """
 
     _parameter_constraints: dict = {

@@ -529,7 +529,7 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
     >>> from skmeta.model_selection import GuardedClassifier
     >>> tasks = make_regression_tasks(30, 12, random_state=0)
     >>> tasks = [(X, y > 0) for X, y in tasks]
-    >>> meta = GuardedClassifier(LogisticRegression(), shots=[0, 2, 5], n_draws=1)
+    >>> meta = GuardedClassifier(LogisticRegression(), shots=[0, 5], cv=2, n_draws=1)
     >>> X, y = tasks[-1]
     >>> meta.fit(tasks[:-1]).adapt(X[:5], y[:5]).predict_proba(X[5:]).shape
     (7, 2)

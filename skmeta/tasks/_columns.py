@@ -257,6 +257,8 @@ def _layout(rows):
     """Names (or None) and number of columns; None where `rows` is no table."""
     rows = _to_numpy(rows)
     names = _get_feature_names(rows)
+    if names is not None:
+        _refuse_duplicates(names)
     shape = np.shape(rows) if hasattr(rows, "shape") else _shape_of(rows)
     return names, shape[1] if len(shape) == 2 else None
 
