@@ -63,6 +63,7 @@ def page():
         intervals,
         alarm,
         asked,
+        wrong_labels,
         rewards,
         speed,
         overhead,
@@ -383,6 +384,10 @@ def alarm():
 
 def asked():
     return _plain("ask_rows", "Asking for rows")
+
+
+def wrong_labels():
+    return _plain("label_noise", "Wrong labels")
 
 
 def leaves():

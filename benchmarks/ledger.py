@@ -39,6 +39,7 @@ RUNS = (
     Run("pooling_guard.py", 30, needs_data=True),
     Run("ask_rows.py", 5, needs_data=True),
     Run("task_alarm.py", 5, needs_data=True),
+    Run("label_noise.py", 5, needs_data=True),
     Run("leaves.py --views margin shape texture", 6, needs_data=True),
     Run("leaves.py --views images", 6, needs_data=True),
     Run("columns.py", 8, needs_data=True),

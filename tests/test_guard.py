@@ -455,7 +455,7 @@ def test_string_labels_and_a_class_that_some_folds_do_not_see():
     candidates = [
         ("pooled", PooledClassifier(LogisticRegression())),
         ("local", LocalClassifier()),
-        ("meta", HierarchicalClassifier()),
+        ("meta", HierarchicalClassifier(covariance="intercept")),
     ]
     model = guard(classifier=True, estimators=candidates, shots=[0, 4]).fit(tasks)
     assert model.classes_.tolist() == ["no", "rare", "yes"]

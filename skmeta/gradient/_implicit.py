@@ -274,9 +274,7 @@ class ImplicitMAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstima
     >>> from skmeta import ImplicitMAMLRegressor
     >>> from skmeta.datasets import make_sinusoid_tasks
     >>> tasks = make_sinusoid_tasks(100, random_state=0)
-    >>> meta = ImplicitMAMLRegressor(n_episodes=16, random_state=0).fit(
-    ...     tasks[:-1]
-    ... )
+    >>> meta = ImplicitMAMLRegressor(n_episodes=16, random_state=0).fit(tasks[:-1])
     >>> X, y = tasks[-1]
     >>> meta.adapt(X[:10], y[:10]).predict(X[10:]).shape
     (10,)

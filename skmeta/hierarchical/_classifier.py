@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from sklearn.utils._param_validation import StrOptions
 
 from ..base import MetaClassifierMixin, MetaEstimator
+from ..tasks._sampler import split_support
 from ..tasks._table import append_rows, join_tables, table_from_codes
 from ._base import HierarchicalMixin, TaskSupport
 from ._laplace import (
@@ -17,6 +19,7 @@ from ._laplace import (
     training_logistic_posterior,
 )
 from ._laplace_prior import fit_logistic_prior
+from ._trust import ROBUST, learn_share, trusted
 
 
 class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimator):
@@ -46,8 +49,15 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         training tasks best from their earlier ones, by cross-validation over tasks.
     cv : int, default=5
         Folds over tasks for the predictions of `base_estimator`.
+    sample_weighting : {"uniform", "robust", "learned"}, default="uniform"
+        How far the labels of support rows are believed. "uniform" takes them as they
+        are. The others expect that some of them are random, and count each row by the
+        probability that its label is not [2]_: "robust" expects two in five, which with
+        two classes is one wrong label in five; "learned" what predicts later rows of
+        the training tasks best from their earlier ones. Each task finds its own share,
+        of which the expected one counts as 5 rows.
     n_shots : int, default=5
-        Support rows per class of a new task in `score`.
+        Support rows per class of a new task in `score`, and for "learned".
     support : {"random", "first"}, default="random"
         Which rows of a new task are support in `score`: a random draw, or the first in
         row order, as the history of a new user would be.
@@ -62,6 +72,8 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         coordinates of standardised features.
     base_estimator_ : estimator
         Fitted on all rows; None without `base_estimator`.
+    random_share_ : float
+        Share of labels of a new task that are expected to be random.
     states_ : TaskStates
         Support and posterior of every known task.
     classes_ : ndarray of shape (n_classes,)
@@ -79,6 +91,8 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
     ----------
     .. [1] Breslow and Clayton. "Approximate inference in generalized linear mixed
        models", Journal of the American Statistical Association 88, 1993.
+    .. [2] Lawrence and Schoelkopf. "Estimating a kernel Fisher discriminant in the
+       presence of label noise", ICML 2001.
 
     Examples
     --------
@@ -93,7 +107,10 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
     (15, 2)
     """
 
-    _parameter_constraints: dict = dict(HierarchicalMixin._parameter_constraints)
+    _parameter_constraints: dict = {
+        **HierarchicalMixin._parameter_constraints,
+        "sample_weighting": [StrOptions({"uniform", "robust", "learned"})],
+    }
 
     def __init__(
         self,
@@ -101,6 +118,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         *,
         covariance="auto",
         cv=5,
+        sample_weighting="uniform",
         n_shots=5,
         support="random",
         group_column=None,
@@ -108,6 +126,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         self.base_estimator = base_estimator
         self.covariance = covariance
         self.cv = cv
+        self.sample_weighting = sample_weighting
         self.n_shots = n_shots
         self.support = support
         self.group_column = group_column
@@ -132,7 +151,17 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
             center=self._pooled_center(),
         )
         self._training = training
+        self.random_share_ = self._share_of_random(training.rows)
         return summary
+
+    def _share_of_random(self, rows):
+        """What share of labels in a new task is expected to be random."""
+        if self.sample_weighting != "learned":
+            return ROBUST if self.sample_weighting == "robust" else 0.0
+        parts = split_support(rows, rows.y, self.n_shots, support=self.support)
+        kept = np.flatnonzero(parts[1].counts > 0)
+        parts = [part.take(kept) for part in parts]
+        return learn_share(self.prior_, *parts, len(self.classes_))
 
     def _learn_support(self, table):
         table = self._encode(table)
@@ -153,8 +182,9 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         return TaskSupport(ids, table, np.zeros(len(ids), dtype=bool))
 
     def _posterior(self, support):
-        weight = support.rows.weight
-        return logistic_posterior(self.prior_, *self._arrays(support), weight)
+        task, weight = self._arrays(support), support.rows.weight
+        weight, _ = trusted(self.prior_, *task, weight, share=self.random_share_)
+        return logistic_posterior(self.prior_, *task, weight)
 
     def _training_posterior(self, support):
         weight = support.rows.weight
