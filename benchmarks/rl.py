@@ -18,13 +18,12 @@ from _ledger import load, record
 from skmeta.rl import BernoulliBandits, MAMLPolicy, PointNavigation, RL2Policy
 
 NAVIGATION = {
-    "n_batches": 70,
-    "n_tasks": 64,
-    "lr": 3e-3,
+    "n_batches": 40,
+    "n_tasks": 128,
+    "lr": 5e-3,
     "gamma": 0.95,
     "entropy": 0.0,
-    "n_epochs": 6,
-    "n_minibatches": 4,
+    "n_epochs": 5,
 }
 
 

@@ -191,6 +191,25 @@ def test_a_trial_without_gaps_is_what_the_network_saw():
     assert torch.equal(memory.action.argmax(1), last)
 
 
+def test_changes_are_seen_within_an_episode():
+    network = RL2Network(1, DiscreteActions(2), 4)
+    # Observation, last action, what it brought, start: two episodes.
+    rows = [[7, 0, 0, 0, 1], [3, 1, 0, -2, 0], [4, 0, 1, -5, 0]]
+    rows += [[7, 0, 1, -6, 1], [8, 1, 0, -1, 0]]
+    inputs = torch.tensor([rows], dtype=torch.float32)
+    seen = network._with_changes(inputs, torch.zeros(1, 1, 5))
+    assert torch.equal(seen[..., :5], inputs)
+    assert seen[0, :, 5].tolist() == [0, -4, 1, 0, 1]
+    assert seen[0, :, 6].tolist() == [0, 0, -3, 0, 0]
+    network.calibrate(inputs, torch.tensor([[True] * 4 + [False]]))
+    known = seen[0, :4]
+    for column in (0, 3, 5, 6):
+        assert_allclose(network.center[column], known[:, column].mean())
+        assert_allclose(network.scale[column], known[:, column].std())
+    assert network.center[[1, 2, 4]].tolist() == [0, 0, 0]
+    assert network.scale[[1, 2, 4]].tolist() == [1, 1, 1]
+
+
 def policy_learner():
     torch.manual_seed(0)
     learner = PolicyLearner(2, BoxActions(2), (5,), 0.3, 0.1, 0.9, 1.0)
