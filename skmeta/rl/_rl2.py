@@ -28,10 +28,10 @@ from ._rollout import joined, run_episode
 class RL2Policy(MetaPolicy):
     """A recurrent policy that learns a new task by remembering what happened in it.
 
-    The network sees its own last action and what it brought, and keeps its hidden state
-    from one episode of a task to the next. Trained by proximal policy optimisation on
-    many tasks, it explores and exploits by itself: no gradient is taken for a new task
-    [1]_. It learns within its first episode.
+    The network sees its own last action, what it brought and what it changed, and keeps
+    its hidden state from one episode of a task to the next. Trained by proximal policy
+    optimisation on many tasks, it explores and exploits by itself: no gradient is taken
+    for a new task [1]_. It learns within its first episode.
 
     Parameters
     ----------

@@ -59,8 +59,8 @@ class RL2Network(nn.Module):
         width = n_features + actions.n_encoded + 2
         n_seen = width + n_features + 1
         self.recurrent = nn.GRU(n_seen, hidden, batch_first=True)
-        self.policy = nn.Linear(hidden + n_seen, actions.n_outputs)
-        self.value = nn.Linear(hidden + n_seen, 1)
+        self.policy = nn.Linear(hidden, actions.n_outputs)
+        self.value = nn.Linear(hidden, 1)
         self.free = nn.Parameter(torch.full((actions.n_free,), -0.5))
         self.center = nn.Buffer(torch.zeros(n_seen))
         self.scale = nn.Buffer(torch.ones(n_seen))
@@ -127,8 +127,6 @@ class RL2Network(nn.Module):
         seen = self._with_changes(inputs, last.transpose(0, 1))
         seen = (seen - self.center) / self.scale
         features, state = self.recurrent(seen, state.contiguous())
-        # Where to move is a matter of what is known and of where one is by now.
-        features = torch.cat([features, seen], dim=-1)
         hidden = torch.cat([state, inputs[:, -1:].transpose(0, 1)], dim=-1)
         return self.policy(features), self.value(features)[..., 0], hidden
 
