@@ -504,8 +504,9 @@ def policies():
     for row in results.get("speed", [])[:1]:
         yield (
             "## Steps of navigation in a second\n\n"
-            f"{row['tensors']:,} as tensors (4,096 tasks), {row['SyncVectorEnv']:,} in "
-            f"gymnasium's `SyncVectorEnv` (64 tasks): {row['ratio']:.0f} times as many."
+            f"{row['tensors']:,} as tensors (4,096 tasks at once), "
+            f"{row['SyncVectorEnv']:,} in gymnasium's `SyncVectorEnv` (64 tasks, the "
+            f"same tensors row by row): {row['ratio']:,.0f} times as many."
         )
 
 
