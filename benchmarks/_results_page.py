@@ -482,25 +482,63 @@ def rewards():
             + f"\n\nOff-policy intervals of {cover['level']:.0%} cover the true value "
             f"in {cover['runs']} simulated logs: {share}."
         )
+    yield from policies()
+
+
+def policies():
+    """Returns of policies in new tasks, and how fast environments step."""
     entry = load("rl")
-    if entry:
+    if entry is None:
+        return
+    results = entry["results"]
+    for part, title, told in _POLICIES:
+        if not results.get(part):
+            continue
+        stages = [k for k, v in results[part][0].items() if isinstance(v, dict)]
         body = [
             [
-                part,
                 str(seed),
-                f"{run['return']:.3f} ± {1.96 * run['standard_error']:.3f}",
+                *(_interval(run[stage]) for stage in stages),
                 f"{run['cpu_seconds']:.0f}",
+                f"{run['training_steps'] / 1e6:.1f} million",
             ]
-            for part, runs in entry["results"].items()
-            for seed, run in enumerate(runs)
+            for seed, run in enumerate(results[part])
         ]
+        header = ["seed", *stages, "seconds of training", "steps of training"]
+        yield f"## {title}\n\n{told}\n\n" + table(header, body)
+    for row in results.get("speed", [])[:1]:
         yield (
-            "## Policies\n\nMean return of `RL2Policy` in new tasks. The exact optimum "
-            f"of the bandits is {entry['exact_optimum_of_bandits']:.2f}.\n\n"
-            + table(["", "seed", "return", "seconds of training"], body)
+            "## Steps of navigation in a second\n\n"
+            f"{row['tensors']:,} as tensors (4,096 tasks at once), "
+            f"{row['SyncVectorEnv']:,} in gymnasium's `SyncVectorEnv` (64 tasks, the "
+            f"same tensors row by row): {row['ratio']:,.0f} times as many."
         )
 
 
+def _interval(run):
+    return f"{run['return']:.2f} ± {1.96 * run['standard_error']:.2f}"
+
+
+_POLICIES = [
+    (
+        "bandits",
+        "Bernoulli bandits",
+        "Mean return of `RL2Policy` in new tasks, 5 arms and 10 pulls. The exact "
+        "optimum of Bayes is 6.66.",
+    ),
+    (
+        "maml",
+        "Navigation by gradient steps",
+        "Mean return of `MAMLPolicy` at new goals after steps on 20 episodes each. Who "
+        "stands still gets -38.1; who knows the goal -0.5.",
+    ),
+    (
+        "rl2",
+        "Navigation by memory",
+        "Mean return of `RL2Policy` at new goals, in the first episode and in the one "
+        "after it. Who finds the goal from three distances and walks there gets -1.5.",
+    ),
+]
 _ARMS = {"own": "each by itself", "shared": "together"}
 
 

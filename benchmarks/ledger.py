@@ -46,7 +46,7 @@ RUNS = (
     Run("banking77.py", 40, needs_data=True),
     Run("neural_process.py", 10),
     Run("bandits.py", 8),
-    Run("rl.py --parts bandits", 2),
+    Run("rl.py", 6),
     Run("outer_step.py", 11),
     Run("omniglot.py --recipe protonet", 10, needs_data=True),
     Run("omniglot.py --recipe maml --minutes 12", 14, needs_data=True),

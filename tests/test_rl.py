@@ -191,6 +191,25 @@ def test_a_trial_without_gaps_is_what_the_network_saw():
     assert torch.equal(memory.action.argmax(1), last)
 
 
+def test_changes_are_seen_within_an_episode():
+    network = RL2Network(1, DiscreteActions(2), 4)
+    # Observation, last action, what it brought, start: two episodes.
+    rows = [[7, 0, 0, 0, 1], [3, 1, 0, -2, 0], [4, 0, 1, -5, 0]]
+    rows += [[7, 0, 1, -6, 1], [8, 1, 0, -1, 0]]
+    inputs = torch.tensor([rows], dtype=torch.float32)
+    seen = network._with_changes(inputs, torch.zeros(1, 1, 5))
+    assert torch.equal(seen[..., :5], inputs)
+    assert seen[0, :, 5].tolist() == [0, -4, 1, 0, 1]
+    assert seen[0, :, 6].tolist() == [0, 0, -3, 0, 0]
+    network.calibrate(inputs, torch.tensor([[True] * 4 + [False]]))
+    known = seen[0, :4]
+    for column in (0, 3, 5, 6):
+        assert_allclose(network.center[column], known[:, column].mean())
+        assert_allclose(network.scale[column], known[:, column].std())
+    assert network.center[[1, 2, 4]].tolist() == [0, 0, 0]
+    assert network.scale[[1, 2, 4]].tolist() == [1, 1, 1]
+
+
 def policy_learner():
     torch.manual_seed(0)
     learner = PolicyLearner(2, BoxActions(2), (5,), 0.3, 0.1, 0.9, 1.0)
@@ -219,15 +238,16 @@ def test_inner_step_is_the_policy_gradient_of_each_task():
     for task in range(2):
         # log pi times advantage, averaged over the steps of this task alone.
         X, A = episodes.observation[task].flatten(0, 1), episodes.action[task]
-        log_p = learner.actions.log_prob(
-            learner.network(X), learner.free, A.flatten(0, 1)
-        )
+        free = learner.free.clone().requires_grad_()
+        log_p = learner.actions.log_prob(learner.network(X), free, A.flatten(0, 1))
         gain = (log_p * advantage[task]).mean()
         names = [*dict(learner.network.named_parameters()), "log_std"]
-        values = [*learner.network.parameters(), learner.free]
+        values = [*learner.network.parameters(), free]
         gradients = torch.autograd.grad(gain, values)
         for name, value, gradient in zip(names, values, gradients, strict=True):
             step = value + 0.3 * gradient
+            # Adapted policies spread less.
+            step = step + learner.narrowing if name == "log_std" else step
             assert_allclose(found[name][task], step.detach(), atol=1e-6)
             step = value + 0.1 * gradient
             assert_allclose(later[name][task], step.detach(), atol=1e-6)
@@ -252,16 +272,16 @@ def test_outer_gradient_goes_through_the_inner_step():
     with torch.no_grad():
         learner.network[0].bias += 1e-3
     learner.outer_loss(known, 0.2, 0.1).backward()
-    bias = learner.network[0].bias
-    for i in range(3):
-        sides = []
-        for change in (1e-6, -1e-6):
-            with torch.no_grad():
-                bias[i] += change
-            sides.append(float(learner.outer_loss(known, 0.2, 0.1).detach()))
-            with torch.no_grad():
-                bias[i] -= change
-        assert_allclose(bias.grad[i], (sides[0] - sides[1]) / 2e-6, rtol=1e-4)
+    for values in (learner.network[0].bias, learner.narrowing):
+        for i in range(2):
+            sides = []
+            for change in (1e-6, -1e-6):
+                with torch.no_grad():
+                    values[i] += change
+                sides.append(float(learner.outer_loss(known, 0.2, 0.1).detach()))
+                with torch.no_grad():
+                    values[i] -= change
+            assert_allclose(values.grad[i], (sides[0] - sides[1]) / 2e-6, rtol=1e-4)
 
 
 # --------------------------------------------------------------------- estimators
@@ -270,6 +290,9 @@ def test_verbs(kind):
     env = PointNavigation(n_steps=5)
     policy = tiny(kind).fit(env)
     assert len(policy.history_) == 2
+    phases = 2 if kind is MAMLPolicy else 1
+    n_episodes = policy.n_tasks * policy.n_episodes * phases
+    assert [batch["steps"] for batch in policy.history_] == [5 * n_episodes] * 2
     before = {k: v.clone() for k, v in policy.learner_.state_dict().items()}
     policy.adapt(env.make(random_state=1), episodes=4)
     assert policy.n_steps_ == 20

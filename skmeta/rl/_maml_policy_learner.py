@@ -23,6 +23,8 @@ from ._rollout import Rollout
 #: Parameters of the policy, each with a leading task axis.
 Weights = dict[str, Tensor]
 _FREE = "log_std"
+#: Logarithm of the standard deviation of what the shared policy does.
+_SPREAD = 0.5
 
 
 class Phase(NamedTuple):
@@ -82,13 +84,19 @@ class PolicyLearner(nn.Module):
         nn.init.orthogonal_(last.weight, 0.01)
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, last)
-        self.free = nn.Parameter(torch.full((actions.n_free,), -0.5))
+        # The shared policy has to find out and spreads widely; adapted ones have to get
+        # there. That spread is not learned: the surrogate gives no credit for what
+        # wide trying shows, and would narrow it to what pays where it is already.
+        self.free = nn.Buffer(torch.full((actions.n_free,), _SPREAD))
+        self.narrowing = nn.Parameter(torch.full((actions.n_free,), -_SPREAD - 1))
         self._forward = TaskForward(self.network)
 
     def shared(self, n_tasks: int) -> Weights:
         """The meta-learned policy, once for every task."""
-        named = dict(self.network.named_parameters()) | {_FREE: self.free}
-        return {k: v.expand(n_tasks, *v.shape) for k, v in named.items()}
+        named = dict(self.network.named_parameters())
+        weights = {k: v.expand(n_tasks, *v.shape) for k, v in named.items()}
+        # Tasks change their spread by gradient as well, from the same start.
+        return weights | {_FREE: self.free.repeat(n_tasks, 1).requires_grad_()}
 
     def outputs(self, weights: Weights, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of every task's own policy, and its numbers that are free.
@@ -170,7 +178,12 @@ class PolicyLearner(nn.Module):
             materialize_grads=True,
         )
         rate = self.inner_lr if step == 0 else self.later_lr
-        return {k: weights[k] + rate * g for k, g in zip(names, gradients, strict=True)}
+        after = {
+            k: weights[k] + rate * g for k, g in zip(names, gradients, strict=True)
+        }
+        if step == 0:
+            after[_FREE] = after[_FREE] + self.narrowing
+        return after
 
     def adapt(self, weights: Weights, episodes: Rollout, step: int) -> Weights:
         """The same, for episodes of these very policies and with nothing to train."""
@@ -191,24 +204,26 @@ class PolicyLearner(nn.Module):
         clip : float
             Of the surrogate.
         entropy : float
-            Reward for the entropy of the meta-learned policy, which has to explore.
+            Reward for the entropy of the meta-learned policy and of adapted ones.
         """
-        weights = self.shared(phases[0].episodes.n_tasks)
-        for step, (episodes, advantage, old) in enumerate(phases[:-1]):
-            weights = self.improved(
-                weights, episodes, advantage, old, step, keep_graph=True
-            )
+        policies = [self.shared(phases[0].episodes.n_tasks)]
+        for step, phase in enumerate(phases[:-1]):
+            better = self.improved(policies[-1], *phase, step, keep_graph=True)
+            policies.append(better)
         episodes, advantage, old = phases[-1]
-        log_prob = self.log_prob(weights, episodes)
+        log_prob = self.log_prob(policies[-1], episodes)
         gain = clipped_surrogate(log_prob, old, advantage, clip)
         loss = -masked_mean(gain, episodes.mask.flatten(1))
         if entropy:
-            first = phases[0].episodes
-            shared = self.shared(first.n_tasks)
-            output, free = self.outputs(shared, first.observation.flatten(1, 2))
-            spread = self.actions.entropy(output, free)
-            loss = loss - entropy * masked_mean(spread, first.mask.flatten(1))
+            for weights, phase in zip(policies, phases, strict=True):
+                loss = loss - entropy * self.entropy(weights, phase.episodes)
         return loss
+
+    def entropy(self, weights: Weights, episodes: Rollout) -> Tensor:
+        """Mean entropy of what policies would do where they have been."""
+        output, free = self.outputs(weights, episodes.observation.flatten(1, 2))
+        entropy = self.actions.entropy(output, free)
+        return masked_mean(entropy, episodes.mask.flatten(1))
 
 
 class PolicyActor:

@@ -28,10 +28,10 @@ from ._rollout import joined, run_episode
 class RL2Policy(MetaPolicy):
     """A recurrent policy that learns a new task by remembering what happened in it.
 
-    The network sees its own last action and what it brought, and keeps its hidden state
-    from one episode of a task to the next. Trained by proximal policy optimisation on
-    many tasks, it explores and exploits by itself: no gradient is taken for a new task
-    [1]_. It learns within its first episode.
+    The network sees its own last action, what it brought and what it changed, and keeps
+    its hidden state from one episode of a task to the next. Trained by proximal policy
+    optimisation on many tasks, it explores and exploits by itself: no gradient is taken
+    for a new task [1]_. It learns within its first episode.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class RL2Policy(MetaPolicy):
     learner_ : RL2Network
         Trained network.
     history_ : list of dict
-        Mean return of every batch.
+        Of every batch: mean return, and steps of environments.
     state_ : Memory
         What is known of the tasks adapted to.
     n_steps_ : int
@@ -144,6 +144,7 @@ class RL2Policy(MetaPolicy):
     def _update(self, learner, optimizer, batch, generator):
         episodes, _ = run_trial(learner, batch, self.n_episodes, generator)
         episodes = joined(episodes)
+        told = {"return": float(episodes.returns.mean()), "steps": episodes.n_steps}
         trial, start = trial_of(episodes)
         inputs = inputs_of(learner.actions, trial, start)
         if self._scale is None:  # of returns, so that one learning rate suits all tasks
@@ -151,7 +152,7 @@ class RL2Policy(MetaPolicy):
             self._scale = float(returns.std()) + 1e-8
             learner.calibrate(inputs, trial.mask[:, 0])
             # The policy that acts is the one that is trained, from here on.
-            return {"return": float(episodes.returns.mean())}
+            return told
         old, advantage, target = advantages_of(
             learner, inputs, trial, self._scale, self.gamma, self.gae_lambda
         )
@@ -165,7 +166,7 @@ class RL2Policy(MetaPolicy):
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(learner.parameters(), 0.5)
                 optimizer.step()
-        return {"return": float(episodes.returns.mean())}
+        return told
 
     def _loss(self, learner, inputs, action, mask, old, advantage, target):
         output, value, _ = learner(inputs)

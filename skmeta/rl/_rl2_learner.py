@@ -18,8 +18,8 @@ class Memory:
 
     Parameters
     ----------
-    hidden : Tensor of shape (1, n_tasks, n_hidden)
-        Hidden state of the recurrent layer.
+    hidden : Tensor of shape (1, n_tasks, n_hidden + width)
+        Hidden state of the recurrent layer, and what the network saw last.
     action : Tensor of shape (n_tasks, n_encoded)
         Last action, encoded.
     reward : Tensor of shape (n_tasks,)
@@ -55,13 +55,15 @@ class RL2Network(nn.Module):
     def __init__(self, n_features: int, actions: Actions, hidden: int):
         super().__init__()
         self.actions = actions
+        self.n_features = n_features
         width = n_features + actions.n_encoded + 2
-        self.recurrent = nn.GRU(width, hidden, batch_first=True)
+        n_seen = width + n_features + 1
+        self.recurrent = nn.GRU(n_seen, hidden, batch_first=True)
         self.policy = nn.Linear(hidden, actions.n_outputs)
         self.value = nn.Linear(hidden, 1)
         self.free = nn.Parameter(torch.full((actions.n_free,), -0.5))
-        self.center = nn.Buffer(torch.zeros(width))
-        self.scale = nn.Buffer(torch.ones(width))
+        self.center = nn.Buffer(torch.zeros(n_seen))
+        self.scale = nn.Buffer(torch.ones(n_seen))
         # All actions are tried alike at first, and nothing is expected.
         for head in (self.policy, self.value):
             nn.init.orthogonal_(head.weight, 0.01)
@@ -69,10 +71,7 @@ class RL2Network(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, inputs: Tensor, mask: Tensor) -> None:
-        """Standardise observations and rewards by what an untrained policy sees.
-
-        A step changes a distance by little, and it is that little which tells where to
-        go. Actions and starts are left as they are.
+        """Standardise what an untrained policy sees, apart from actions and starts.
 
         Parameters
         ----------
@@ -81,21 +80,35 @@ class RL2Network(nn.Module):
         mask : bool Tensor of shape (n_tasks, n_steps)
             False for padding.
         """
-        rows = inputs[mask]
-        chosen = torch.ones(rows.shape[1], dtype=torch.bool)
-        chosen[-2 - self.actions.n_encoded : -2] = False
-        chosen[-1] = False
+        rows = self._with_changes(inputs, inputs[:, :1])[mask]
         spread = rows.std(0)
-        chosen &= spread > 1e-6
+        chosen = spread > 1e-6
+        chosen[self.n_features : self.n_features + self.actions.n_encoded] = False
+        chosen[inputs.shape[-1] - 1] = False
         self.center[chosen] = rows.mean(0)[chosen]
         self.scale[chosen] = spread[chosen]
+
+    def _with_changes(self, inputs: Tensor, last: Tensor) -> Tensor:
+        """Inputs, and the changes of observations and rewards within an episode.
+
+        A step changes a distance by little, and it is that little which tells where to
+        go: beside the distance itself it would hardly be seen.
+        """
+        before = torch.cat([last, inputs[:, :-1]], dim=1)
+        changes = (inputs - before) * (1 - inputs[..., -1:])
+        observation = changes[..., : self.n_features]
+        # At the start of an episode nothing has been paid yet.
+        reward = changes[..., -2:-1] * (1 - before[..., -1:])
+        return torch.cat([inputs, observation, reward], dim=-1)
 
     def blank(self, n_tasks: int) -> Memory:
         """Memory of tasks of which nothing is known."""
         weight = self.value.weight
+        n_encoded = self.actions.n_encoded
+        width = self.n_features + n_encoded + 2
         return Memory(
-            weight.new_zeros(1, n_tasks, self.recurrent.hidden_size),
-            weight.new_zeros(n_tasks, self.actions.n_encoded),
+            weight.new_zeros(1, n_tasks, self.recurrent.hidden_size + width),
+            weight.new_zeros(n_tasks, n_encoded),
             weight.new_zeros(n_tasks),
         )
 
@@ -106,11 +119,15 @@ class RL2Network(nn.Module):
         ----------
         inputs : Tensor of shape (n_tasks, n_steps, width)
             From `inputs_of`.
-        hidden : Tensor of shape (1, n_tasks, n_hidden), default=None
-            Hidden state before the first step.
+        hidden : Tensor of shape (1, n_tasks, n_hidden + width), default=None
+            As in `Memory`, before the first step.
         """
-        inputs = (inputs - self.center) / self.scale
-        features, hidden = self.recurrent(inputs, hidden)
+        hidden = self.blank(len(inputs)).hidden if hidden is None else hidden
+        state, last = hidden.split([self.recurrent.hidden_size, inputs.shape[-1]], -1)
+        seen = self._with_changes(inputs, last.transpose(0, 1))
+        seen = (seen - self.center) / self.scale
+        features, state = self.recurrent(seen, state.contiguous())
+        hidden = torch.cat([state, inputs[:, -1:].transpose(0, 1)], dim=-1)
         return self.policy(features), self.value(features)[..., 0], hidden
 
     def act(self, memory: Memory, observation: Tensor, start: Tensor):
