@@ -506,6 +506,9 @@ def policies():
         ]
         header = ["seed", *stages, "seconds of training", "steps of training"]
         yield f"## {title}\n\n{told}\n\n" + table(header, body)
+    for row in results.get("strategies", [])[:1]:
+        earned = ", ".join(f"{name} {value:.2f}" for name, value in row.items())
+        yield f"## Navigation without learning\n\nMean return: {earned}."
     for row in results.get("speed", [])[:1]:
         yield (
             "## Steps of navigation in a second\n\n"
@@ -529,14 +532,14 @@ _POLICIES = [
     (
         "maml",
         "Navigation by gradient steps",
-        "Mean return of `MAMLPolicy` at new goals after steps on 20 episodes each. Who "
-        "stands still gets -38.1; who knows the goal -0.5.",
+        "Mean return of `MAMLPolicy`, trained for one step, at new goals after steps "
+        "on 20 episodes each.",
     ),
     (
         "rl2",
         "Navigation by memory",
-        "Mean return of `RL2Policy` at new goals, in the first episode and in the one "
-        "after it. Who finds the goal from three distances and walks there gets -1.5.",
+        "Mean return of `RL2Policy`, trained on one episode, at new goals in the first "
+        "episode and in the one after it.",
     ),
 ]
 _ARMS = {"own": "each by itself", "shared": "together"}

@@ -2,10 +2,11 @@
 
 Bernoulli bandits, 5 arms and 10 pulls: mean reward of an episode against the exact
 optimum of Bayes, 6.6600. Two-dimensional navigation: return after 0 to 3 gradient steps
-of MAML on 20 episodes each, and of RL2 in its first and second episode. Environments:
+of MAML on 20 episodes each, and of RL2 in its first and second episode, beside what is
+earned by standing still, by geometry, and by knowing the goal. Environments:
 steps in a second as tensors, and one by one in gymnasium's SyncVectorEnv.
 
-    python benchmarks/rl.py [--parts bandits maml rl2 speed] [--seeds 1]
+    python benchmarks/rl.py [--parts bandits strategies maml rl2 speed] [--seeds 1]
 """
 
 import argparse
@@ -78,6 +79,42 @@ def rl2(seed):
     return row
 
 
+def strategies(seed):
+    """What navigation earns without learning; the best that can be hoped for."""
+    batch = PointNavigation().make(4000, random_state=10_000 + seed)
+    around = [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)]
+    return {
+        "stands still": walked(batch, [], lambda *_: torch.zeros_like(batch.tasks)),
+        "measures three distances": walked(batch, around, located),
+        "knows the goal": walked(batch, [], lambda *_: batch.tasks),
+    }
+
+
+def walked(batch, moves, find):
+    """Mean return of some moves, then of walking to where `find` sees the goal."""
+    position, seen, rewards = batch.reset(), [], []
+    for step in range(batch.horizon):
+        if step == len(moves):
+            goal = find(seen, rewards)
+        if step < len(moves):
+            action = torch.tensor(moves[step]).expand(batch.n_tasks, 2)
+        else:
+            action = (goal - position) / batch.env.step_size
+        position, reward, _ = batch.step(action)
+        seen.append(position)
+        rewards.append(reward)
+    return round(float(torch.stack(rewards).sum(0).mean()), 2)
+
+
+def located(seen, rewards):
+    """The goal from three distances: differences of their squares are linear in it."""
+    place, squared = torch.stack(seen, dim=1), torch.stack(rewards, dim=1).square()
+    excess = place.square().sum(-1) - squared
+    return torch.linalg.solve(
+        2 * (place[:, 1:] - place[:, :1]), excess[:, 1:] - excess[:, :1]
+    )
+
+
 def speed(seed):
     """Steps in a second of navigation, 4,096 tasks as tensors and 64 in gymnasium."""
     import gymnasium as gym
@@ -104,7 +141,13 @@ def speed(seed):
     return found | {"ratio": round(found["tensors"] / found["SyncVectorEnv"], 1)}
 
 
-PARTS = {"bandits": bandits, "maml": maml, "rl2": rl2, "speed": speed}
+PARTS = {
+    "bandits": bandits,
+    "strategies": strategies,
+    "maml": maml,
+    "rl2": rl2,
+    "speed": speed,
+}
 
 
 def main():
