@@ -13,9 +13,10 @@ training groups of every seed once more and never looks at the test groups.
 
 School and radon tables: k random rows, RMSE in standard deviations of the training
 target. Parkinson: rows in time order, the first k are the support set, which the
-learned prior is told (``support="first"``), RMSE in points of total UPDRS. WISDM: windows in the order of the file, accuracy. The data are read
-from ``SKMETA_SHARED_DATA`` (default ``../shared/data``). Rows of the ledger about data
-that were not asked for stay; each row has its date.
+learned prior is told (``support="first"``), RMSE in points of total UPDRS. WISDM:
+windows in the order of the file, accuracy. The data are read from
+``SKMETA_SHARED_DATA`` (default ``../shared/data``). Rows of the ledger about data that
+were not asked for stay; each row has its date.
 """
 
 import argparse
