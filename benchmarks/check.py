@@ -43,6 +43,7 @@ class Check:
 def grouped_tables():
     """RMSE of the first split of two data sets, with that of a baseline."""
     from grouped_tables import (
+        MAKERS,
         adapted,
         held_out,
         hierarchical,
@@ -60,7 +61,7 @@ def grouped_tables():
         is_support = support_mask(test.groups, n_shots, "random", rng)
         parts = train, test[is_support], test[~is_support]
         for method, output in (
-            ("learned prior", adapted(*parts, make=hierarchical)),
+            ("learned prior", adapted(*parts, make=MAKERS[hierarchical, "random"])),
             ("pooled ridge", pooled(*parts, make=ridge)),
         ):
             loss, figure = losses(name, parts[2], output, train.y.std())

@@ -12,10 +12,11 @@ splits in the same run. Settings were chosen with ``--develop`` only, which spli
 training groups of every seed once more and never looks at the test groups.
 
 School and radon tables: k random rows, RMSE in standard deviations of the training
-target. Parkinson: rows in time order, the first k are the support set, RMSE in points
-of total UPDRS. WISDM: windows in the order of the file, accuracy. The data are read
-from ``SKMETA_SHARED_DATA`` (default ``../shared/data``). Rows of the ledger about data
-that were not asked for stay; each row has its date.
+target. Parkinson: rows in time order, the first k are the support set, which the
+learned prior is told (``support="first"``), RMSE in points of total UPDRS. WISDM:
+windows in the order of the file, accuracy. The data are read from
+``SKMETA_SHARED_DATA`` (default ``../shared/data``). Rows of the ledger about data that
+were not asked for stay; each row has its date.
 """
 
 import argparse
@@ -58,14 +59,14 @@ DATA = shared_data()
 # The library under test.
 
 
-def hierarchical():
+def hierarchical(support):
     """Learned prior alone."""
-    return HierarchicalRegressor()
+    return HierarchicalRegressor(support=support)
 
 
-def boosted():
+def boosted(support):
     """Learned prior with a boosting model inside."""
-    return HierarchicalRegressor(boosting())
+    return HierarchicalRegressor(boosting(), support=support)
 
 
 def hierarchical_classifier():
@@ -86,8 +87,8 @@ def guarded(support):
             ("ridge", PooledRegressor(ridge())),
             ("mean", LocalRegressor(DummyRegressor())),
             ("local", LocalRegressor()),
-            ("hierarchical", hierarchical()),
-            ("both", boosted()),
+            ("hierarchical", hierarchical(support)),
+            ("both", boosted(support)),
         ],
         support=support,
     )
@@ -117,9 +118,10 @@ def refitted_meta(train, support, query, make):
     return model.predict(query.X, groups=query.groups)
 
 
-GUARDS = {
-    (kind, order): partial(make, order)
-    for kind, make in [("regression", guarded), ("classification", guarded_classifier)]
+# One function for each, so that what is fitted can be found again.
+MAKERS = {
+    (make, order): partial(make, order)
+    for make in (hierarchical, boosted, guarded, guarded_classifier)
     for order in ("random", "first")
 }
 
@@ -156,11 +158,6 @@ def load(name):
     return _table(frame, "total_UPDRS", "subject", drop)
 
 
-OURS = {
-    "learned prior": partial(adapted, make=hierarchical),
-    "learned prior, refitted": partial(refitted_meta, make=hierarchical),
-    "learned prior + boosting": partial(adapted, make=boosted),
-}
 REGRESSION = {
     "pooled ridge": partial(pooled, make=ridge),
     "pooled boosting": partial(pooled, make=boosting),
@@ -189,19 +186,22 @@ PROTOCOLS = {
 
 def methods_for(name, columns, guard=False):
     """Methods by name."""
-    kind = "classification" if name == "wisdm" else "regression"
-    guarded = {"guarded": partial(adapted, make=GUARDS[kind, PROTOCOLS[name][1]])}
-    guarded = guarded if guard else {}
+    order = PROTOCOLS[name][1]
+    maker = guarded_classifier if name == "wisdm" else guarded
+    last = {"guarded": partial(adapted, make=MAKERS[maker, order])} if guard else {}
     if name == "wisdm":
-        return CLASSIFICATION | guarded
+        return CLASSIFICATION | last
+    prior, both = MAKERS[hierarchical, order], MAKERS[boosted, order]
     slope = columns.index(PROTOCOLS[name][2])
     return {
         **REGRESSION,
         f"mixed model, slope of {columns[slope]}": partial(
             mixed_model, slopes=(slope,)
         ),
-        **OURS,
-        **guarded,
+        "learned prior": partial(adapted, make=prior),
+        "learned prior, refitted": partial(refitted_meta, make=prior),
+        "learned prior + boosting": partial(adapted, make=both),
+        **last,
     }
 
 

@@ -57,7 +57,6 @@ from skmeta.hierarchical._statistics import (
     empty_statistics,
     padded_blocks,
     row_positions,
-    shifted,
 )
 
 STRUCTURES = [name for name in COVARIANCES if name != "auto"]
@@ -147,7 +146,7 @@ def test_shifted_statistics_are_those_of_the_residual():
     X, y, codes, _ = make_tasks(6, [0, 1, 2, 5, 9, 3])
     weights = np.array([1.0, -2.0, 0.5])
     residual = accumulate(X, y - X @ weights, codes, 6)
-    moved = shifted(accumulate(X, y, codes, 6), weights)
+    moved = accumulate(X, y, codes, 6).shifted(weights)
     for field, expected in zip(moved.fields, residual.fields, strict=True):
         assert_allclose(field, expected, atol=1e-11)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._evidence import whiten
+from ._serial import whitened
 from ._statistics import Statistics, padded_blocks
 
 State = dict[str, np.ndarray]
@@ -39,6 +40,9 @@ class Prior:
     row_weight : float
         How much a support row counts; less than one where the rows of a task resemble
         each other more than the model says.
+    serial : float
+        Correlation of the errors of one support row and the next, ``serial ** n`` that
+        of rows n apart; their statistics must know their order where it is not 0.
     """
 
     mean: np.ndarray
@@ -50,6 +54,7 @@ class Prior:
     log_evidence: float
     n_iter: int
     row_weight: float = 1.0
+    serial: float = 0.0
 
     @property
     def row_noise(self) -> float:
@@ -74,6 +79,7 @@ def posterior(prior: Prior, statistics: Statistics) -> State:
         of shape (n_tasks, rank, rank), the lower root of the posterior precision times
         ``prior.row_noise`` in the coordinates of ``prior.factor``.
     """
+    statistics = whitened(statistics, prior.serial)
     score = statistics.cross - statistics.gram @ prior.mean
     latent, chol = conditional(prior.factor, prior.row_noise, statistics.gram, score)
     return {"mean": prior.mean + latent @ prior.factor.T, "chol": chol}
@@ -128,6 +134,7 @@ def training_posterior(prior: Prior, statistics: Statistics) -> State:
     dict
         As from `posterior`; the root need not be triangular.
     """
+    statistics = whitened(statistics, prior.serial)
     gram, between = statistics.gram, prior.between
     score = statistics.cross - gram @ prior.mean
     deviation, chol = conditional(between, prior.row_noise, gram, score)

@@ -16,7 +16,7 @@ from ._laplace import (
     probabilities,
 )
 from ._optimise import Problem, summed_evidence
-from ._statistics import Statistics, accumulate, padded_blocks, shifted
+from ._statistics import Statistics, accumulate, padded_blocks
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Quadratic:
         for y, w, center in zip(working.T, weight.T, data.center, strict=True):
             part = accumulate(data.features, y, data.codes, data.n_tasks, w)
             part = Statistics(part.gram, part.cross, zero, part.count)
-            parts.append(shifted(part, center))
+            parts.append(part.shifted(center))
         return parts
 
 

@@ -37,17 +37,24 @@ def structure_mask(covariance: str, n_features: int) -> np.ndarray:
     raise ValueError(f"Unknown covariance structure {covariance!r}.")
 
 
-def default_ridge_groups(n_features: int, n_base: int = 0) -> np.ndarray:
+def default_ridge_groups(
+    n_features: int, n_base: int = 0, task_level: np.ndarray | None = None
+) -> np.ndarray:
     """Groups of features whose mean slopes are shrunk alike.
 
     Group 0, the constant, is left free; the last `n_base` columns, predictions of a
-    pooled model, must not be shrunk as hard as the many raw features beside them. A
-    group of -1 means that the mean is known.
+    pooled model, must not be shrunk as hard as the many raw features beside them. Nor
+    must the columns in the mask `task_level`, which only differ between tasks, as the
+    age of a patient: what they explain is the level of a task, and how much that
+    varies has nothing to do with how much the target varies within tasks. A group of
+    -1 means that the mean is known.
     """
     groups = np.ones(n_features, dtype=int)
+    if task_level is not None:
+        groups[task_level] = 2
+    groups[n_features - n_base :] = 3
     groups[0] = 0
-    groups[n_features - n_base :] = 2 if n_features > n_base + 1 else 1
-    return groups
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def ridge_vector(
@@ -132,16 +139,22 @@ class Problem:
         Ridge group of every feature.
     fixed_noise : float, default=None
         Noise variance where it is known.
+    varying : ndarray of shape (n_varying,), default=None
+        Features whose weights may differ between tasks with a diagonal covariance; all
+        by default.
     """
 
     parts: Sequence[Statistics]
     covariance: str
     groups: np.ndarray
     fixed_noise: float | None = None
+    varying: np.ndarray | None = None
 
     def __post_init__(self):
         self.n_features = len(self.groups)
         self.mask = structure_mask(self.covariance, self.n_features)
+        if self.varying is not None:
+            self.mask = self.mask[:, self.varying]
         self.n_free = int(self.mask.sum())
         self.n_rows = max(sum(s.count.sum() for s in self.parts), 1.0)
         self.correlated = self.covariance in ("full", "low_rank") and self.mask.size > 1

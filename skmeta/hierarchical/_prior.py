@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._evidence import marginalise, shared_mean
+from ._evidence import evidence, marginalise, shared_mean
 from ._gaussian import Prior, posterior
 from ._optimise import (
     NOISE_FLOOR,
@@ -17,7 +17,8 @@ from ._optimise import (
     initial_factor,
     maximise,
 )
-from ._statistics import Statistics, shifted
+from ._serial import SerialStatistics, log_jacobian, whitened
+from ._statistics import Statistics
 
 COVARIANCES = ("auto", "none", "intercept", "diagonal", "low_rank", "full")
 # Above so many features correlations are left out (a full covariance, any covariance):
@@ -28,6 +29,8 @@ _BUDGET = 3e7
 # What "auto" chooses from, and after how many rows of a task it judges. A row weight of
 # 0.1 is a gamble with few tasks: where it is chosen it may help or harm much.
 _ROW_WEIGHTS, SHOTS, N_FOLDS = (0.3, 1.0), (2, 5, 20), 5
+# Correlations of consecutive errors that are tried: a memory of 2 to 50 rows.
+_SERIAL = (0.5, 0.8, 0.9, 0.95, 0.98)
 
 
 def fit_prior(
@@ -60,10 +63,11 @@ def fit_prior(
         from their `early` ones, see `choose_by_prediction`.
     early : sequence of Statistics, default=()
         Statistics of the first few rows of the same tasks, for one or more numbers of
-        rows. Without them, or where no task has later rows, "auto" takes the highest
-        marginal likelihood less one for each parameter (Schwarz's logarithm would be
-        too much: a variance that is not needed goes to zero by itself and then costs
-        nothing).
+        rows, the most rows last. Where they know the order of the rows, errors may be
+        serially correlated, see `error_models`. Without them, or where no task has
+        later rows, "auto" takes the highest marginal likelihood less one for each
+        parameter (Schwarz's logarithm would be too much: a variance that is not needed
+        goes to zero by itself and then costs nothing).
     n_base : int, default=0
         How many of the last features are predictions of a pooled model; their mean
         slopes have a ridge of their own.
@@ -91,19 +95,23 @@ def fit_prior(
     if not seen.any():
         raise ValueError("Learning a prior needs at least one task with rows.")
     center = np.zeros(statistics.n_features) if center is None else center
-    statistics = shifted(statistics.take(seen), center)
-    early = [shifted(part.take(seen), center) for part in early]
+    statistics = statistics.take(seen).shifted(center)
+    early = [part.take(seen).shifted(center) for part in early]
     chosen = sampled_tasks(statistics.n_tasks, statistics.n_features)
     chosen = slice(None) if chosen is None else chosen
     sample, early = statistics.take(chosen), [part.take(chosen) for part in early]
     names = candidates(*sample.cross.shape) if covariance == "auto" else [covariance]
     if covariance == "auto" and early and names != ["none"]:
         names = ["none", *names]
-    groups = default_ridge_groups(statistics.n_features, n_base)
+    groups = default_ridge_groups(
+        statistics.n_features, n_base, statistics.task_level()
+    )
     start = expectation_maximisation([sample], groups)
     fits = [fit_structure(sample, name, groups, start, max_iter) for name in names]
-    best, row_weight = choose_by_prediction(fits, sample, early)
-    prior = replace(best.prior(statistics), row_weight=row_weight)
+    if covariance == "auto" and early and isinstance(early[-1], SerialStatistics):
+        fits = with_fewer_slopes(fits, sample, early[-1], groups, max_iter)
+    best, errors = choose_by_prediction(fits, sample, early)
+    prior = replace(best.prior(statistics), **errors)
     return replace(prior, mean=center + prior.mean)
 
 
@@ -168,15 +176,21 @@ def fit_structure(statistics, covariance, groups, start, max_iter) -> Fit:
     cov, noise, slope_variances, _ = start
     factor = initial_factor(cov, covariance)
     theta = problem.pack(factor, noise, slope_variances)
+    return fitted(problem, theta, max_iter)
+
+
+def fitted(problem: Problem, theta: np.ndarray, max_iter: int) -> Fit:
+    """Variances that maximise the objective, found from a start."""
     result = maximise(problem, theta, max_iter)
     score = -result.fun * problem.n_rows - problem.n_free
-    return Fit(covariance, *problem.unpack(result.x), score, int(result.nfev))
+    found = problem.unpack(result.x)
+    return Fit(problem.covariance, *found, score, int(result.nfev))
 
 
 def choose_by_prediction(
     fits: list[Fit], statistics: Statistics, early: Sequence[Statistics]
-) -> tuple[Fit, float]:
-    """Structure and row weight that predict later rows of held-out tasks.
+) -> tuple[Fit, dict[str, float]]:
+    """Structure and errors of support rows that predict later rows of held-out tasks.
 
     The likelihood counts the rows of a task as independent. Where they are not, as in
     recordings that drift, it takes the drift for slopes that differ between tasks. What
@@ -196,28 +210,115 @@ def choose_by_prediction(
     Returns
     -------
     fit : Fit
-    row_weight : float
+    errors : dict
+        How support rows err: ``"row_weight"`` or ``"serial"`` of the prior.
     """
     by_evidence = max(fits, key=lambda fit: fit.score)
     later = np.array([statistics.count - part.count > 0 for part in early])
     judged = np.flatnonzero(later.any(0)) if len(early) else []
     if len(fits) == 1 or len(judged) < 2:
-        return by_evidence, 1.0
-    trials = [
-        (fit, weight)
-        for fit in fits
-        for weight in (_ROW_WEIGHTS if fit.factor.shape[1] else (1.0,))
-    ]
+        return by_evidence, {}
+    trials = [(fit, errors) for fit in fits for errors in error_models(fit, early[-1])]
     fold = np.random.default_rng(0).permutation(statistics.n_tasks) % N_FOLDS
     losses = np.empty((len(trials), len(early), statistics.n_tasks))
     for held_out in (fold == k for k in np.unique(fold)):
         parts = [part.take(held_out) for part in early]
         rest = [statistics.take(held_out) - part for part in parts]
         priors = {fit: fit.prior(statistics.take(~held_out)) for fit in fits}
-        for i, (fit, weight) in enumerate(trials):
-            prior = replace(priors[fit], row_weight=weight)
+        for i, (fit, errors) in enumerate(trials):
+            prior = replace(priors[fit], **errors)
             losses[i, :, held_out] = later_loss(prior, parts, rest).T
-    return trials[_simplest_good(losses, later, judged)]
+    relative = relative_losses(losses, later, judged)
+    # A stronger correlation is not less simple: each structure has its best one.
+    best: dict[tuple, int] = {}
+    for i in np.argsort(relative.mean(1), kind="stable"):
+        fit, errors = trials[i]
+        best.setdefault((fit, errors.get("row_weight")), int(i))
+    kept = sorted(best.values())
+    return trials[kept[_simplest_good(relative[kept])]]
+
+
+def error_models(fit: Fit, early: Statistics) -> list[dict[str, float]]:
+    """How support rows may err, the simplest first.
+
+    Errors of consecutive rows that are correlated tell little of the level of a task
+    and of the slopes of features that change as slowly as they do, but all the more of
+    the slopes of features that vary from row to row [1]_. Whether they are correlated,
+    the likelihood of the early rows knows well; how strongly, prediction must say,
+    since an autoregression is only roughly what happens. Where the order of the rows is
+    not known, or makes nothing likelier, a row counts fully or in part. Correlations
+    that explain less than half of what the best one does are left out.
+
+    References
+    ----------
+    .. [1] P. J. Diggle, "An approach to the analysis of repeated measurements",
+       Biometrics 44 (1988), 959-971.
+    """
+    if not fit.factor.shape[1]:
+        return [{}]
+    if isinstance(early, SerialStatistics):
+        gains = serial_gains(fit, early)
+        if max(gains) > 0:
+            pairs = zip(_SERIAL, gains, strict=True)
+            return [{"serial": s} for s, gain in pairs if gain >= max(gains) / 2]
+    return [{"row_weight": weight} for weight in _ROW_WEIGHTS]
+
+
+def serial_gains(fit: Fit, early: SerialStatistics) -> list[float]:
+    """Log densities of early rows with each correlation, less that without any."""
+    independent = serial_density(fit, early, 0.0)
+    return [serial_density(fit, early, s) - independent for s in _SERIAL]
+
+
+def with_fewer_slopes(fits, statistics, early, groups, max_iter) -> list[Fit]:
+    """Structures, and before the diagonal one that without slopes drift explains.
+
+    The likelihood of independent rows takes what changes slowly for slopes that differ
+    between tasks. With the errors correlated as is likeliest, one slope after the other
+    is held to be the same in all tasks, the one first without whose variance the early
+    rows are likeliest, until they become less likely; then the variances that are left
+    are learned again.
+    """
+    place = [i for i, fit in enumerate(fits) if fit.covariance == "diagonal"]
+    if not place:
+        return fits
+    fit = fits[place[0]]
+    gains = serial_gains(fit, early)
+    if max(gains) <= 0:
+        return fits
+    varying = varying_slopes(fit, early, _SERIAL[int(np.argmax(gains))])
+    if len(varying) == len(groups):
+        return fits
+    problem = Problem([statistics], "diagonal", groups, varying=varying)
+    slopes = np.full(groups.max(), 1 / len(groups))
+    theta = problem.pack(fit.factor[:, varying], fit.noise, slopes)
+    fewer = fitted(problem, theta, max_iter)
+    return [*fits[: place[0]], fewer, *fits[place[0] :]]
+
+
+def varying_slopes(fit: Fit, early: SerialStatistics, serial: float) -> np.ndarray:
+    """Features, the constant among them, whose weights differ between tasks."""
+    varying = np.flatnonzero(np.abs(np.diagonal(fit.factor)) > 1e-4)
+    varying = np.union1d(0, varying)
+
+    def density(kept):
+        return serial_density(replace(fit, factor=fit.factor[:, kept]), early, serial)
+
+    best = density(varying)
+    while len(varying) > 1:
+        trials = [np.delete(varying, i) for i in range(1, len(varying))]
+        densities = [density(trial) for trial in trials]
+        if max(densities) < best:
+            break
+        best, varying = max(densities), trials[int(np.argmax(densities))]
+    return varying
+
+
+def serial_density(fit: Fit, early: Statistics, serial: float) -> float:
+    """Log density of the targets of early rows, given the variances."""
+    rows = whitened(early, serial)
+    value = evidence(rows, fit.factor, fit.noise, fit.ridge).value
+    return value + log_jacobian(early, serial)
 
 
 def later_loss(prior: Prior, early, rest) -> np.ndarray:
@@ -231,8 +332,8 @@ def later_loss(prior: Prior, early, rest) -> np.ndarray:
     return np.array(losses)
 
 
-def _simplest_good(losses: np.ndarray, later: np.ndarray, judged: np.ndarray) -> int:
-    """First of the trials within half a standard error of the best.
+def relative_losses(losses, later, judged) -> np.ndarray:
+    """Loss of every judged task, averaged over the numbers of rows of the support.
 
     Losses are relative to the best after as many rows, so that what is gained with more
     rows counts as much as the larger errors with few.
@@ -240,9 +341,14 @@ def _simplest_good(losses: np.ndarray, later: np.ndarray, judged: np.ndarray) ->
     total = np.where(later, losses, 0.0).sum(2).min(0)
     best = total / np.maximum(later.sum(1), 1)
     relative = (losses + NOISE_FLOOR) / (best + NOISE_FLOOR)[:, None]
-    relative = np.where(later, relative, 0.0).sum(1)[:, judged] / later.sum(0)[judged]
+    summed = np.where(later, relative, 0.0).sum(1)
+    return summed[:, judged] / later.sum(0)[judged]
+
+
+def _simplest_good(relative: np.ndarray) -> int:
+    """First of the trials within half a standard error of the best."""
     gap = relative - relative[np.argmin(relative.mean(1))]
-    error = gap.std(1) / np.sqrt(len(judged))
+    error = gap.std(1) / np.sqrt(relative.shape[1])
     return int(np.argmax(gap.mean(1) <= 0.5 * error))
 
 

@@ -14,6 +14,7 @@ from ._base import HierarchicalMixin, TaskSupport
 from ._gaussian import posterior, predict, training_posterior
 from ._misfit import with_misfit
 from ._prior import SHOTS, fit_prior
+from ._serial import accumulate_serial, empty_serial
 from ._statistics import accumulate, concatenate, empty_statistics, row_positions
 
 
@@ -51,7 +52,9 @@ class HierarchicalRegressor(
         Support rows of a new task in `score`.
     support : {"random", "first"}, default="random"
         Which rows of a new task are support in `score`: a random draw, or the first in
-        row order, as the history of a new user would be.
+        row order, as the history of a new user would be. With "first" and
+        ``covariance="auto"`` fit also learns how the errors of consecutive rows are
+        related [2]_, and adapting then depends on the order of the rows.
     group_column : str or int, default=None
         Column, index level or position of the task id inside `X`, so that no
         ``groups`` need be passed.
@@ -61,7 +64,7 @@ class HierarchicalRegressor(
     prior_ : Prior
         What was learned: mean and covariance of the weights of a new task, in the
         coordinates of standardised features and target; the variance of the noise;
-        how much a support row counts.
+        how much a support row counts; the correlation of consecutive errors.
     base_estimator_ : estimator
         Fitted on all rows; None without `base_estimator`.
     states_ : TaskStates
@@ -79,6 +82,8 @@ class HierarchicalRegressor(
     ----------
     .. [1] Laird and Ware. "Random-effects models for longitudinal data", Biometrics
        38, 1982.
+    .. [2] Diggle. "An approach to the analysis of repeated measurements", Biometrics
+       44, 1988.
 
     Examples
     --------
@@ -113,6 +118,8 @@ class HierarchicalRegressor(
 
     def _meta_fit(self, table, *, resume):
         if not resume:
+            # A random draw has no order that could be remembered.
+            self._ordered = self.support == "first" and self.covariance == "auto"
             rows = self._encoded(table, self._learn_design(table))
             summary = training = self._counted(rows, training=True)
             self._early = self._first_rows(rows)
@@ -147,9 +154,9 @@ class HierarchicalRegressor(
     def _encoded(self, table, features):
         return replace(table, X=features, y=self._design.encode(table.y))
 
-    @staticmethod
-    def _counted(rows, training):
-        statistics = accumulate(rows.X, rows.y, rows.codes, rows.n_tasks, rows.weight)
+    def _counted(self, rows, training):
+        count = accumulate_serial if self._ordered else accumulate
+        statistics = count(rows.X, rows.y, rows.codes, rows.n_tasks, rows.weight)
         return TaskSupport(rows.ids, statistics, np.full(rows.n_tasks, training))
 
     @staticmethod
@@ -172,7 +179,8 @@ class HierarchicalRegressor(
     _join_rows = staticmethod(concatenate)
 
     def _prior_summary(self, ids):
-        rows = empty_statistics(len(ids), self._design.n_features)
+        empty = empty_serial if self._ordered else empty_statistics
+        rows = empty(len(ids), self._design.n_features)
         return TaskSupport(ids, rows, np.zeros(len(ids), dtype=bool))
 
     def _posterior(self, support):

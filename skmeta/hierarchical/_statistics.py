@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -54,26 +55,39 @@ class Statistics:
     def __add__(self, other: Statistics) -> Statistics:
         """Statistics of the union of the rows, task by task."""
         return Statistics(
-            *(a + b for a, b in zip(self.fields, other.fields, strict=True))
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.energy + other.energy,
+            self.count + other.count,
         )
 
     def __sub__(self, other: Statistics) -> Statistics:
         """Statistics of the rows that are not in `other`, task by task."""
         return Statistics(
-            *(a - b for a, b in zip(self.fields, other.fields, strict=True))
+            self.gram - other.gram,
+            self.cross - other.cross,
+            self.energy - other.energy,
+            self.count - other.count,
         )
 
-    def take(self, tasks) -> Statistics:
+    def take(self, tasks) -> Self:
         """Statistics of some tasks: a slice, an index array or a mask."""
-        return Statistics(*(field[tasks] for field in self.fields))
+        return type(self)(*(field[tasks] for field in self.fields))
 
+    def shifted(self, weights: np.ndarray) -> Statistics:
+        """Statistics of what is left of the target after ``features @ weights``."""
+        explained = self.gram @ weights
+        energy = self.energy - (2 * self.cross - explained) @ weights
+        return Statistics(self.gram, self.cross - explained, energy, self.count)
 
-def shifted(statistics: Statistics, weights: np.ndarray) -> Statistics:
-    """Statistics of what is left of the target after ``features @ weights``."""
-    explained = statistics.gram @ weights
-    energy = statistics.energy - (2 * statistics.cross - explained) @ weights
-    cross = statistics.cross - explained
-    return Statistics(statistics.gram, cross, energy, statistics.count)
+    def task_level(self) -> np.ndarray:
+        """Which columns vary, but within no task, as the age of a patient does."""
+        count = np.maximum(self.count, 1)[:, None]
+        squares = np.diagonal(self.gram, axis1=1, axis2=2)
+        within = (squares - self.gram[:, 0] ** 2 / count).sum(0)
+        # The constant is the first column: it does not vary at all.
+        overall = squares.sum(0) - self.gram[:, 0].sum(0) ** 2 / count.sum()
+        return (overall > 0) & (within <= 1e-8 * squares.sum(0))
 
 
 def empty_statistics(n_tasks: int, n_features: int) -> Statistics:
@@ -89,7 +103,7 @@ def empty_statistics(n_tasks: int, n_features: int) -> Statistics:
 def concatenate(parts: list[Statistics]) -> Statistics:
     """Statistics of the tasks of all parts, one after the other."""
     fields = zip(*(part.fields for part in parts), strict=True)
-    return Statistics(*(np.concatenate(field) for field in fields))
+    return type(parts[0])(*(np.concatenate(field) for field in fields))
 
 
 def padded_blocks(
@@ -161,18 +175,21 @@ def accumulate(
     Statistics
         One entry per task.
     """
-    n_features = features.shape[1]
-    total = empty_statistics(n_tasks, n_features)
     joined = np.column_stack([features, y])
-    for tasks, rows, mask in padded_blocks(codes, n_tasks, n_features + 1):
-        block = joined[rows]
+    total = outer_sums(joined, joined, codes, n_tasks, weights)
+    count = np.bincount(codes, weights, minlength=n_tasks).astype(float)
+    return Statistics(total[:, :-1, :-1], total[:, :-1, -1], total[:, -1, -1], count)
+
+
+def outer_sums(left, right, codes, n_tasks, weights=None) -> np.ndarray:
+    """Sum over the rows of each task of ``weight * outer(left, right)``."""
+    total = np.zeros((n_tasks, left.shape[1], right.shape[1]))
+    for tasks, rows, mask in padded_blocks(codes, n_tasks, left.shape[1]):
         weight = mask.astype(float) if weights is None else mask * weights[rows]
+        block = left[rows]
+        other = block if right is left else right[rows]
         weighted = block * weight[..., None]
-        gram = np.matmul(weighted.swapaxes(1, 2), block)
-        total.gram[tasks] = gram[:, :-1, :-1]
-        total.cross[tasks] = gram[:, :-1, -1]
-        total.energy[tasks] = gram[:, -1, -1]
-        total.count[tasks] = weight.sum(1)
+        total[tasks] = np.matmul(weighted.swapaxes(1, 2), other)
     return total
 
 

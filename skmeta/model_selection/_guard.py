@@ -461,8 +461,8 @@ class GuardedRegressor(MetaRegressorMixin, _Guarded):
         return [
             ("pooled", PooledRegressor(base)),
             ("local", LocalRegressor()),
-            ("hierarchical", HierarchicalRegressor()),
-            ("both", HierarchicalRegressor(base)),
+            ("hierarchical", HierarchicalRegressor(support=self.support)),
+            ("both", HierarchicalRegressor(base, support=self.support)),
         ]
 
     def _fitted(self, estimator, rows):

@@ -17,11 +17,21 @@ from ..hierarchical._base import TaskSupport
 from ..hierarchical._design import Design
 from ..hierarchical._gaussian import Prior
 from ..hierarchical._laplace import LogisticPrior
+from ..hierarchical._serial import SerialStatistics
 from ..hierarchical._statistics import Statistics
 from ..tasks._table import TaskTable
 from ..utils.discovery import all_estimators
 
-_PARTS = (Block, Design, LogisticPrior, Prior, Statistics, TaskSupport, TaskTable)
+_PARTS = (
+    Block,
+    Design,
+    LogisticPrior,
+    Prior,
+    SerialStatistics,
+    Statistics,
+    TaskSupport,
+    TaskTable,
+)
 _SCALARS = (bool, int, float, str, type(None))
 
 
