@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import sklearn
 from _tiny import META, classification_tasks, long_format, regression_tasks, tiny
-from scipy.stats import norm, t
+from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
@@ -546,7 +547,7 @@ def test_the_ratio_of_likelihoods_is_that_of_the_learned_prior():
         low, high = np.sort([0.0, other - own])
         assert low - 1e-9 <= exchanged <= high + 1e-9
         z = (y - unrelated.center) / unrelated.spread
-        expected = t.logpdf(z, 4).sum() - 2 * np.log(unrelated.spread) - own
+        expected = student.logpdf(z, 4).sum() - 2 * np.log(unrelated.spread) - own
         assert nothing == pytest.approx(expected)
         share = (np.exp(exchanged) - 1) / (np.exp(other - own) - 1)
         assert 0.2 < share < 0.8 and 40 * share == pytest.approx(round(40 * share))
