@@ -93,7 +93,7 @@ class TaskNovelty(BaseEstimator):
     >>> from skmeta.datasets import make_regression_tasks
     >>> from skmeta.model_selection import TaskNovelty
     >>> tasks = make_regression_tasks(60, 20, random_state=0)
-    >>> novelty = TaskNovelty().fit(tasks[:50])
+    >>> novelty = TaskNovelty(n_shots=[10]).fit(tasks[:50])
     >>> bool((novelty.predict(tasks[50:]) == 1).mean() > 0.7)
     True
 
