@@ -61,6 +61,7 @@ def page():
         learners,
         guard,
         intervals,
+        foretold,
         alarm,
         asked,
         wrong_labels,
@@ -376,6 +377,10 @@ def intervals():
         "learner's own; the last column is the share of groups of which less than "
         "80 % of the rows are covered.\n\n" + table(header, body)
     )
+
+
+def foretold():
+    return _plain("labels_needed", "How many labels")
 
 
 def alarm():

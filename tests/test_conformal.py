@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import sklearn
 from _tiny import META, classification_tasks, long_format, regression_tasks, tiny
+from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
@@ -24,6 +26,7 @@ from skmeta import (
     RidgeHeadRegressor,
     freeze,
 )
+from skmeta.baselines import LocalRegressor
 from skmeta.datasets import make_regression_tasks
 from skmeta.exceptions import NotAdaptedError
 from skmeta.hierarchical._misfit import with_misfit
@@ -36,6 +39,8 @@ from skmeta.model_selection import (
 )
 from skmeta.model_selection._ask import k_center, most_telling
 from skmeta.model_selection._conformal import ScoreDistribution
+from skmeta.model_selection._likelihood import Unrelated, log_ratios
+from skmeta.model_selection._rows import HeldOut, read_task_rows
 from skmeta.tasks._sampler import support_mask
 from skmeta.utils.estimator_checks import parametrize_with_meta_checks
 
@@ -490,16 +495,103 @@ def test_shuffled_labels_raise_an_alarm(classes):
     assert (novelty.predict(shuffled) == -1).mean() > 0.7
 
 
-@pytest.mark.parametrize("n_rows", [2, 5, 11, 40])
-def test_p_values_are_those_of_ordinary_tasks(n_rows):
+def test_p_values_are_those_of_ordinary_tasks():
     """Whatever the number of rows, and however large the training tasks were."""
-    tasks = make_regression_tasks(460, (15, 60), n_features=2, random_state=3)
-    novelty = TaskNovelty(n_shots=[2, 5, 10], n_draws=4).fit(tasks[:60])
-    new = [(X[:n_rows], y[:n_rows]) for X, y in tasks[60:]]
-    p = novelty.p_values(new)
-    assert p.min() >= 1 / 61
-    for alpha in (0.1, 0.3):
-        assert abs((p <= alpha).mean() - alpha) < 0.09
+    sizes, found = (2, 5, 11, 40), []
+    for seed in range(3):
+        tasks = make_regression_tasks(200, (15, 60), n_features=2, random_state=seed)
+        novelty = TaskNovelty(n_shots=[2, 5, 10], n_draws=2, n_permutations=8)
+        novelty.fit(tasks[:60])
+        p = [novelty.p_values([(X[:n], y[:n]) for X, y in tasks[60:]]) for n in sizes]
+        assert np.min(p) >= 1 / 61
+        found.append([[(q <= alpha).mean() for alpha in (0.1, 0.3)] for q in p])
+    assert np.all(np.abs(np.mean(found, axis=0) - [0.1, 0.3]) < 0.08)
+
+
+def test_the_ratio_of_likelihoods_is_that_of_the_learned_prior():
+    """Of one row, and of a second given the first: together that of both."""
+    tasks = make_regression_tasks(40, 30, n_features=3, random_state=0)
+    meta = HierarchicalRegressor().fit(tasks[:30])
+    rows = read_task_rows(meta, [(X[:2], y[:2]) for X, y in tasks[30:]])
+    unrelated = Unrelated.of(np.concatenate([y for _, y in tasks]), False, False)
+    used, rank = np.ones(20, dtype=bool), np.tile([0, 1], 10)
+    found = log_ratios(
+        HeldOut(meta, rows), used, rank, unrelated, None, 40, np.random.default_rng(0)
+    )
+
+    def log_density(X, y):
+        """Of both rows at once; a support row may count less than a whole one."""
+        F, prior = meta._design.features(X), meta.prior_
+        latent = F @ prior.factor
+        cov = latent @ latent.T
+        noise = np.diag([prior.row_noise, prior.noise])
+        first = norm.logpdf(
+            meta._design.encode(y)[0], F[0] @ prior.mean,
+            np.sqrt(cov[0, 0] + prior.noise),
+        )  # fmt: skip
+        gain = cov[1, 0] / (cov[0, 0] + noise[0, 0])
+        mean = F[1] @ prior.mean + gain * (
+            meta._design.encode(y)[0] - F[0] @ prior.mean
+        )
+        spread = cov[1, 1] - gain * cov[0, 1] + prior.noise
+        second = norm.logpdf(meta._design.encode(y)[1], mean, np.sqrt(spread))
+        scale = meta._design.decode(np.array([1.0])) - meta._design.decode(
+            np.array([0.0])
+        )
+        return first + second - 2 * np.log(scale[0])
+
+    for (X, y), (exchanged, nothing) in zip(tasks[30:], found, strict=True):
+        X, y = X[:2], y[:2]
+        own, other = log_density(X, y), log_density(X[::-1], y)
+        # Of two rows there are two orders: the share of exchanges is a coin's.
+        low, high = np.sort([0.0, other - own])
+        assert low - 1e-9 <= exchanged <= high + 1e-9
+        z = (y - unrelated.center) / unrelated.spread
+        expected = student.logpdf(z, 4).sum() - 2 * np.log(unrelated.spread) - own
+        assert nothing == pytest.approx(expected)
+        share = (np.exp(exchanged) - 1) / (np.exp(other - own) - 1)
+        assert 0.2 < share < 0.8 and 40 * share == pytest.approx(round(40 * share))
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_classes_are_judged_by_what_was_said_of_them(n_labels):
+    """Losses of blocks in loops over tasks; the copies are exchanges of rows."""
+    tasks = make_regression_tasks(30, 20, n_features=2, random_state=1)
+    cuts = np.linspace(-1, 1, n_labels + 1)[1:-1]
+    tasks = [(X, np.digitize(y, cuts)) for X, y in tasks]
+    meta = HierarchicalClassifier().fit(tasks[:25])
+    rows = read_task_rows(meta, [(X[:7], y[:7]) for X, y in tasks[25:]])
+    unrelated = Unrelated.of(rows.y, True, False)
+    found = log_ratios(
+        HeldOut(meta, rows), np.ones(35, dtype=bool), np.tile(np.arange(7), 5),
+        unrelated, None, 1, np.random.default_rng(0),
+    )  # fmt: skip
+    for (X, y), (_, nothing) in zip(tasks[25:], found, strict=True):
+        own = 0.0
+        for low, high in ((0, 1), (1, 2), (2, 4), (4, 7)):
+            model = copy.copy(meta)
+            name = np.full(7, "new")
+            if low:
+                model.adapt(X[:low], y[:low], groups=name[:low])
+            proba = model.predict_proba(X[low:high], groups=name[low:high])
+            chosen = proba[np.arange(high - low), y[low:high]]
+            own += np.log(0.98 * chosen + 0.02 / n_labels).sum()
+        shares = np.bincount(rows.y) / 35
+        expected = np.log(0.98 * shares[y[:7]] + 0.02 / n_labels).sum() - own
+        assert nothing == pytest.approx(expected)
+
+
+def test_learners_without_a_standard_deviation_are_given_one():
+    tasks = regression_tasks(n_tasks=30, n_rows=20)
+    local = LocalRegressor(Ridge())
+    novelty = TaskNovelty(local, n_shots=[4, 10], n_draws=1, n_permutations=5, cv=3)
+    novelty.fit(tasks[:24])
+    # Blocks 0, 1, 2-3, 4-7 and 8-9, each from the rows before it.
+    assert novelty._scales.shape == (5,)
+    assert novelty._scales[-1] < novelty._scales[0]
+    shuffled = [(X, np.random.default_rng(0).permutation(y)) for X, y in tasks[24:]]
+    usual, strange = map(novelty.score_samples, (tasks[24:], shuffled))
+    assert usual.mean() > strange.mean()
 
 
 def test_another_level_is_seen_by_the_prior():

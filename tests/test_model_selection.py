@@ -52,6 +52,7 @@ from skmeta.model_selection import (
     shot_curve,
     task_learning_curve,
 )
+from skmeta.model_selection._labels_needed import Tail, error_left, shots_until
 from skmeta.utils.estimator_checks import _learned
 
 FEATURES = ["x0", "x1", "x2"]
@@ -860,6 +861,82 @@ def test_labels_needed_finds_a_known_power_law(power, n_labels):
     assert low <= high
     if n_labels <= 20:
         assert low <= k <= high
+
+
+@pytest.mark.parametrize("n_features, noise", [(3, 1.0), (20, 0.5)])
+def test_labels_needed_foretells_a_linear_model(n_features, noise):
+    """Its mean squared error is known; the curve ends at half the rows."""
+    shots, rng = np.array([0, 1, 2, 3, 5, 8, 10]), np.random.default_rng(0)
+
+    def root_error(k):
+        found = []
+        for _ in range(300):
+            X = rng.standard_normal((k, n_features))
+            precision = np.eye(n_features) + X.T @ X / noise**2
+            found.append(noise**2 + np.trace(np.linalg.inv(precision)))
+        return np.mean(found) ** 0.5
+
+    scores = -np.array([root_error(k) for k in shots])
+    tasks = scores[:, None] + 1e-3 * rng.standard_normal((len(shots), 100))
+    curve = ShotCurve(shots, tasks[:, None], None, "neg_root_mean_squared_error")
+    for n_labels in (15, 20):
+        k, low, high = curve.labels_needed(-root_error(n_labels), n_boot=50)
+        assert abs(k - n_labels) <= 0.25 * n_labels
+        assert low <= k <= high
+
+
+@pytest.mark.parametrize("share", [0.1, 3.0, 100.0])
+def test_error_left_solves_its_equation(share):
+    k, bend = np.linspace(0, 40, 9), 2.0
+    left = error_left(k, bend, share, 1.0)
+    square = ((1 + left * (np.sqrt(1 + share) - 1)) ** 2 - 1) / share
+    np.testing.assert_allclose(square, 1 / (1 + k / bend / (1 + share * square)))
+    assert left[0] == pytest.approx(1) and (np.diff(left) < 0).all()
+    slow = error_left(k, bend, share, 0.5)
+    np.testing.assert_allclose(slow**2, left)
+    for power, values in ((1.0, left), (0.5, slow)):
+        found = shots_until(values, bend, share, power)
+        np.testing.assert_allclose(found, k, atol=1e-8)
+    assert shots_until(np.array([0.0, -1.0]), bend, share, 1.0).tolist() == [np.inf] * 2
+
+
+def test_tail_weighs_shapes_by_their_likelihood():
+    """Generalised least squares of each shape in a loop, and the weighted median."""
+    shots, rng = np.array([1, 2, 4, 8]), np.random.default_rng(0)
+    scores = -3 / (shots[:, None] + 2.0) + 0.2 * rng.standard_normal((4, 30))
+    means, step = scores.mean(axis=1), 0.05
+    tail = Tail.of(shots, scores)
+    measured = np.cov(scores) / 30
+    alike = np.full((4, 4), measured.mean())
+    np.fill_diagonal(alike, np.diag(measured).mean())
+    cov = 0.7 * measured + 0.3 * alike + 1e-6 * np.ptp(means) ** 2 * np.eye(4)
+    inverse, reached = np.linalg.inv(cov), []
+    for shape in tail.shapes.T:
+        X = np.column_stack([np.ones(4), -error_left(shots, *shape)])
+        level, gain = np.linalg.solve(X.T @ inverse @ X, X.T @ inverse @ means)
+        if gain < 0:
+            level, gain = (inverse @ means).sum() / inverse.sum(), 0.0
+        misfit = means - X @ [level, gain]
+        ks = np.geomspace(8, 36, 20_001)
+        rise = gain * (error_left(8, *shape) - error_left(ks, *shape))
+        k = ks[np.argmax(rise >= step)] if rise[-1] >= step else np.inf
+        reached.append((k, np.exp(-misfit @ inverse @ misfit / 2)))
+    reached = np.array(sorted(reached))
+    total = reached[:, 1].cumsum() / reached[:, 1].sum()
+    for share in (0.1, 0.3, 0.5):
+        expected = reached[np.searchsorted(total, share), 0]
+        assert tail.reach(means, step, share) == pytest.approx(expected, rel=1e-3)
+
+
+def test_labels_needed_says_what_it_does_not_know():
+    """A flat curve of few tasks: any number might do, and none."""
+    rng = np.random.default_rng(0)
+    shots = np.array([0, 1, 2, 5, 10])
+    scores = -0.7 + 0.1 * rng.standard_normal((1, 1, 15))
+    scores = scores + 0.002 * np.log1p(shots)[:, None, None]
+    flat = ShotCurve(shots, scores + 0.02 * rng.normal(size=(5, 1, 15)), None, "r2")
+    _, low, high = flat.labels_needed(scores.mean() + 0.01)
+    assert low < 5 and np.isinf(high)
 
 
 def test_labels_needed_is_monotone_and_infinite_beyond_reach():

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import nnls
 from sklearn.base import is_classifier
-from sklearn.isotonic import isotonic_regression
 
 from ..adapted import unwrap
 from ..baselines import PooledClassifier, PooledRegressor
 from ._episodes import cross_evaluate, episodes, task_folds
+from ._labels_needed import labels_needed
 from ._rows import read_task_rows
 from ._scoring import scorer_of
 
@@ -64,10 +63,13 @@ class ShotCurve:
     def labels_needed(self, score, *, confidence=0.9, n_boot=500, random_state=0):
         """How many support rows reach a wanted mean score, and how sure that is.
 
-        The curve is made monotone and interpolated in ``log(1 + shots)``; beyond the
-        shots that were measured a power law goes on, but not far: it cannot know where
-        a curve ends, so the answer is infinite beyond four times as many. Tasks are
-        resampled for the interval, which does not cover the misfit of the power law.
+        The curve is made monotone and interpolated in ``log(1 + shots)``. Beyond the
+        shots that were measured it goes on like the error of a Gaussian linear model
+        [1]_, of which many shapes are weighed by how well they fit; the answer is the
+        median over them, and infinite beyond four times as many shots. For the interval
+        tasks are resampled, and each time one of the shapes is drawn: it is wide, or
+        infinite, where the curve is too flat, or was measured on too few tasks, for the
+        number to be known.
 
         Parameters
         ----------
@@ -85,6 +87,11 @@ class ShotCurve:
         n_shots, low, high : float
             Support rows; infinite where no number of rows is expected to be enough, or
             none that these shots can tell.
+
+        References
+        ----------
+        .. [1] Sollich and Halees. "Learning curves for Gaussian process regression:
+           approximations and bounds", Neural Computation 14, 2002.
 
         Examples
         --------
@@ -110,48 +117,9 @@ class ShotCurve:
             )
         if len(self.shots) < 3:
             raise ValueError("A curve needs at least three numbers of shots.")
-        rng = np.random.default_rng(random_state)
-        n_tasks = values.shape[1]
-        found = np.array(
-            [
-                _shots_for(self.shots, values[:, draw].mean(axis=1), score)
-                for draw in rng.integers(n_tasks, size=(n_boot, n_tasks))
-            ]
+        return labels_needed(
+            self.shots, values, score, confidence, n_boot, random_state
         )
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(found, [tail, 1 - tail], method="nearest")
-        return _shots_for(self.shots, values.mean(axis=1), score), low, high
-
-
-def _shots_for(shots, means, wanted):
-    """Shots at which a monotone curve through the means reaches a score."""
-    at = np.log1p(shots)
-    curve = isotonic_regression(means)
-    if wanted <= curve[0]:
-        return float(shots[0])
-    if wanted <= curve[-1]:
-        i = int(np.searchsorted(curve, wanted))
-        share = (wanted - curve[i - 1]) / (curve[i] - curve[i - 1])
-        return float(np.expm1(at[i - 1] + share * (at[i] - at[i - 1])))
-    plateau, gain, power = _power_law(shots, curve)
-    if wanted >= plateau or gain == 0:
-        return np.inf
-    found = (gain / (plateau - wanted)) ** (1 / power) - 1
-    return float(found) if found <= 4 * (1 + shots[-1]) else np.inf
-
-
-def _power_law(shots, means):
-    """Least-squares ``plateau - gain * (1 + shots) ** -power`` with ``gain >= 0``."""
-    low, best = means.min(), (means.max(), 0.0, 1.0)
-    smallest = np.inf
-    for power in np.linspace(0.1, 2.0, 39):
-        fall = (1.0 + shots) ** -power
-        columns = np.column_stack([np.ones_like(fall), 1 - fall])
-        # means - low = (plateau - gain - low) + gain * (1 - fall), both parts >= 0
-        (start, gain), error = nnls(columns, means - low)
-        if error < smallest:
-            smallest, best = error, (low + start + gain, gain, power)
-    return best
 
 
 def summary(scores, base=None):

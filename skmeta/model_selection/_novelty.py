@@ -6,7 +6,6 @@ from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import type_of_target
@@ -18,22 +17,29 @@ from ..hierarchical import HierarchicalClassifier, HierarchicalRegressor
 from ..tasks import is_task_list
 from ..tasks._table import ranges
 from ._episodes import episodes, labels_per_task, task_folds
+from ._likelihood import (
+    Unrelated,
+    blocks,
+    log_ratios,
+    needs_scales,
+    squared_errors,
+)
 from ._rows import HeldOut, read_task_rows
-
-#: Parts that the rows of a task are left out in.
-_N_PARTS = 5
 
 
 class TaskNovelty(BaseEstimator):
     """Tell whether a task resembles those that a meta-learner has learned from.
 
-    A few labelled rows of the task are judged: how well the prior predicts them, how
-    well they predict each other (some are left out, the learner adapts to the rest),
-    and how much better than the task's own mean or class frequencies that is. The same
-    is measured of every training task by learners that have not seen it, with as many
-    rows, and a task is novel where one of the three is far out. The p-value is
-    conformal: of tasks like the training tasks, at most a share of ``alpha`` raises an
-    alarm, up to the approximation that the learner in use has seen them [1]_.
+    A few labelled rows of the task are judged by how likely the learner holds their
+    targets, row after row: the first by the prior, the next by what was learned from
+    those before it. Two other explanations are held against that, that the targets
+    belong to other rows of the task, and that they have nothing to do with its
+    features; if either is more likely than usual, the task is strange. The same is
+    measured of every training task by learners that have not seen it, with as many
+    rows. The p-value is conformal: of tasks like the training tasks, at most a share of
+    ``alpha`` raises an alarm, up to the approximation that the learner in use has seen
+    them [1]_. Between two explanations that are known, the ratio of likelihoods is the
+    best test there is [2]_.
 
     Conventions are those of scikit-learn's outlier detectors, with tasks in the place
     of rows: 1 for an inlier, -1 for an outlier, and lower scores for stranger tasks.
@@ -52,6 +58,10 @@ class TaskNovelty(BaseEstimator):
     n_draws : int, default=3
         Random choices of these rows of every training task. Of a task that is judged
         there is one.
+    n_permutations : int, default=20
+        Exchanges of the rows of every task, over which the likelihood of the first of
+        the other explanations is averaged. The learner adapts to each, so the cost
+        grows with it.
     support : {"random", "first"}, default="random"
         Random rows, or the first in row order (then there is one choice).
     cv : int, splitter or list of (train, test), default=5
@@ -65,16 +75,17 @@ class TaskNovelty(BaseEstimator):
         Fitted on all tasks.
     n_shots_ : ndarray of shape (n_sizes,)
         Numbers of rows that at least one training task has.
-    statistics_ : ndarray of shape (n_sizes, n_draws, n_tasks, 3)
-        Of every training task with that many rows: logarithm of the loss of the prior,
-        of the loss when adapted, and of the ratio of that to the loss of the task's own
-        constant; higher is stranger. NaN for smaller tasks. The loss is the squared
-        error, or the Brier score of classes.
+    statistics_ : ndarray of shape (n_sizes, n_draws, n_tasks, 2)
+        Of every training task with that many rows: logarithm of the likelihood of each
+        of the other explanations over that by the learner; higher is stranger. NaN for
+        smaller tasks.
 
     References
     ----------
     .. [1] Laxhammar and Falkman. "Conformal prediction for distribution-independent
        anomaly detection in streaming vessel data", StreamKDD 2010.
+    .. [2] Neyman and Pearson. "On the problem of the most efficient tests of
+       statistical hypotheses", Philosophical Transactions A 231, 1933.
 
     Examples
     --------
@@ -82,7 +93,7 @@ class TaskNovelty(BaseEstimator):
     >>> from skmeta.datasets import make_regression_tasks
     >>> from skmeta.model_selection import TaskNovelty
     >>> tasks = make_regression_tasks(60, 20, random_state=0)
-    >>> novelty = TaskNovelty().fit(tasks[:50])
+    >>> novelty = TaskNovelty(n_shots=[10]).fit(tasks[:50])
     >>> bool((novelty.predict(tasks[50:]) == 1).mean() > 0.7)
     True
 
@@ -99,6 +110,7 @@ class TaskNovelty(BaseEstimator):
         "alpha": [Interval(Real, 0, 1, closed="neither")],
         "n_shots": ["array-like", Interval(Integral, 2, None, closed="left")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "n_permutations": [Interval(Integral, 1, None, closed="left")],
         "support": [StrOptions({"random", "first"})],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods("split"), list],
         "random_state": ["random_state"],
@@ -113,6 +125,7 @@ class TaskNovelty(BaseEstimator):
         alpha=0.05,
         n_shots=(2, 3, 5, 10, 15, 20, 30, 50),
         n_draws=3,
+        n_permutations=20,
         support="random",
         cv=5,
         random_state=0,
@@ -121,6 +134,7 @@ class TaskNovelty(BaseEstimator):
         self.alpha = alpha
         self.n_shots = n_shots
         self.n_draws = n_draws
+        self.n_permutations = n_permutations
         self.support = support
         self.cv = cv
         self.random_state = random_state
@@ -148,12 +162,17 @@ class TaskNovelty(BaseEstimator):
             estimator = _default_for(X, y)
         meta, rows = unwrap(estimator)[1], read_task_rows(estimator, X, y, groups)
         self._plan = self._make_plan(meta, rows)
-        shape = len(self._plan.shots), self._plan.n_draws, rows.n_tasks, 3
+        classifier = is_classifier(meta)
+        self._unrelated = Unrelated.of(rows.y, classifier, self._plan.per_class)
+        shape = len(self._plan.shots), self._plan.n_draws, rows.n_tasks, 2
         statistics = np.full(shape, np.nan)
-        for train, test in task_folds(self.cv, rows.n_tasks, self._plan.seed):
-            fitted = rows.take(train).fit(estimator, rows.y)
-            held_out = HeldOut(fitted, rows.take(test))
-            statistics[:, :, test] = _statistics(held_out, self._plan)
+        folds = [
+            (HeldOut(rows.take(train).fit(estimator, rows.y), rows.take(test)), test)
+            for train, test in task_folds(self.cv, rows.n_tasks, self._plan.seed)
+        ]
+        self._scales = self._measure_scales([held_out for held_out, _ in folds])
+        for held_out, test in folds:
+            statistics[:, :, test] = self._statistics(held_out)
         measured = np.isfinite(statistics).any(axis=(1, 2, 3))
         if not measured.any():
             raise ValueError(
@@ -200,9 +219,9 @@ class TaskNovelty(BaseEstimator):
         Returns
         -------
         ndarray of shape (n_tasks,)
-            In the order of the list, or of the sorted ids: minus the smooth maximum of
-            the three measures, each by how many robust standard deviations it is above
-            the median of the training tasks.
+            In the order of the list, or of the sorted ids: logarithm of the likelihood
+            of the targets by the learner, over the sum of those of the two other
+            explanations.
         """
         return self._compare(X, y, groups)[0]
 
@@ -252,21 +271,76 @@ class TaskNovelty(BaseEstimator):
             groups = np.zeros(len(X), dtype=int)
         rows = read_task_rows(self.estimator_, X, y, groups)
         size = self._sizes(rows)
-        plan = replace(self._plan, n_draws=1)
-        found = _statistics(HeldOut(self.estimator_, rows), plan, size)[:, 0]
+        found = self._statistics(HeldOut(self.estimator_, rows), size)[:, 0]
         score, p, least = np.empty((3, rows.n_tasks))
         for i in np.unique(size):
             known = self.statistics_[i]
             known = known[:, np.isfinite(known).all(axis=(0, 2))]
             here = size == i
-            usual = _strangeness(known, known)
-            new = _strangeness(found[i, here], known)
+            usual = np.logaddexp(*np.moveaxis(known, -1, 0))
+            new = np.logaddexp(*found[i, here].T)
             # Every training task counts once, whatever the number of draws.
             as_strange = usual >= new[:, None, None] - 1e-12
             at_least = as_strange.mean(axis=1).sum(axis=1)
             score[here], least[here] = -new, 1 / (known.shape[1] + 1)
             p[here] = (1 + at_least) * least[here]
         return score, p, least
+
+    def _measure_scales(self, folds):
+        """Errors by block of a learner that states none, over all training tasks."""
+        if not needs_scales(folds[0].meta):
+            return None
+        largest = max(_counts(fold.rows, False).max() for fold in folds)
+        n_blocks = len(list(blocks(min(largest, self._plan.shots[-1]))))
+        sums = np.zeros((n_blocks, 2))
+        for fold in folds:
+            rank = self._ranks(fold.rows, 0)
+            found = squared_errors(fold, rank, rank < self._plan.shots[-1])
+            sums[: len(found)] += found
+        return np.sqrt(np.maximum(sums[:, 0] / np.maximum(sums[:, 1], 1), 1e-24))
+
+    def _ranks(self, rows, draw):
+        """Place of each row in its task, or among the rows of its class in the task."""
+        segment = rows.codes
+        if self._plan.per_class:
+            labels = np.unique(rows.y, return_inverse=True)[1]
+            pairs = np.stack([rows.codes, labels])
+            segment = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
+        order = np.random.default_rng((self._plan.seed, draw)).random(len(segment))
+        return _rank(segment, order if self._plan.support == "random" else None)
+
+    def _statistics(self, held_out, wanted=None):
+        """Measures of every task for each number of rows and draw.
+
+        Parameters
+        ----------
+        held_out : HeldOut
+            Tasks that the estimator has not seen.
+        wanted : ndarray of shape (n_tasks,), default=None
+            The one number, by position, of each task, of which one draw is made; None
+            for all numbers that it has rows for.
+
+        Returns
+        -------
+        ndarray of shape (n_sizes, n_draws, n_tasks, 2)
+            NaN where a task has too few rows.
+        """
+        rows, plan = held_out.rows, self._plan
+        counts = _counts(rows, plan.per_class)
+        n_draws = plan.n_draws if wanted is None else 1
+        found = np.full((len(plan.shots), n_draws, rows.n_tasks, 2), np.nan)
+        for draw in range(n_draws):
+            rank = self._ranks(rows, draw)
+            for i, n_shots in enumerate(plan.shots):
+                chosen = counts >= n_shots if wanted is None else wanted == i
+                used = (rank < n_shots) & chosen[rows.codes]
+                if used.any():
+                    rng = np.random.default_rng((plan.seed, draw, i))
+                    found[i, draw, chosen] = log_ratios(
+                        held_out, used, rank, self._unrelated, self._scales,
+                        self.n_permutations, rng,
+                    )[chosen]  # fmt: skip
+        return found
 
     def _sizes(self, rows):
         """Position of the largest number of rows that each task has."""
@@ -302,53 +376,6 @@ def _counts(rows, per_class):
     return least
 
 
-def _strangeness(statistics, known):
-    """Smooth maximum of the standardised statistics of each task."""
-    center = np.median(known, axis=(0, 1))
-    spread = 1.4826 * np.median(np.abs(known - center), axis=(0, 1))
-    z = (statistics - center) / np.maximum(spread, 1e-9)
-    return logsumexp(z, axis=-1)
-
-
-def _statistics(held_out, plan, wanted=None):
-    """Measures of every task for each number of rows and draw.
-
-    Parameters
-    ----------
-    held_out : HeldOut
-        Tasks that the estimator has not seen.
-    plan : Episodes
-        Numbers of rows and draws.
-    wanted : ndarray of shape (n_tasks,), default=None
-        The one number, by position, of each task; None for all that it has.
-
-    Returns
-    -------
-    ndarray of shape (n_sizes, n_draws, n_tasks, 3)
-        NaN where a task has too few rows.
-    """
-    rows = held_out.rows
-    counts = _counts(rows, plan.per_class)
-    found = np.full((len(plan.shots), plan.n_draws, rows.n_tasks, 3), np.nan)
-    segment = rows.codes
-    if plan.per_class:
-        labels = np.unique(rows.y, return_inverse=True)[1]
-        segment = np.unique(np.stack([rows.codes, labels]), axis=1, return_inverse=True)
-        segment = segment[1].ravel()
-    for draw in range(plan.n_draws):
-        rng = np.random.default_rng((plan.seed, draw))
-        order = rng.random(len(segment))
-        rank = _rank(segment, order if plan.support == "random" else None)
-        for i, n_shots in enumerate(plan.shots):
-            chosen = counts >= n_shots
-            if wanted is not None:
-                chosen &= wanted == i
-            used = (rank < n_shots) & chosen[rows.codes]
-            if used.any():
-                found[i, draw, chosen] = _measure(held_out, used, rank)[chosen]
-    return found
-
-
 def _rank(segment, key):
     """Place of each row within its segment, by key or in row order."""
     key = np.arange(len(segment)) if key is None else key
@@ -356,54 +383,3 @@ def _rank(segment, key):
     rank = np.empty(len(segment), dtype=int)
     rank[order] = ranges(np.zeros_like(counts), counts)
     return rank
-
-
-def _measure(held_out, used, rank):
-    """The three statistics of every task, from the rows that are used."""
-    rows, part = held_out.rows, rank % _N_PARTS
-    classifier = is_classifier(held_out._meta)
-    losses = np.zeros((3, len(used)))
-    losses[0, used] = _loss(held_out, np.zeros_like(used), used)
-    # There are at least two rows, so something is left to adapt to.
-    for p in np.unique(part[used]):
-        query = used & (part == p)
-        losses[1, query] = _loss(held_out, used & ~query, query)
-    codes = rows.codes[used]
-    losses[2, used] = _constant_loss(rows.y[used], codes, classifier)
-    sums = [
-        np.bincount(codes, part, minlength=rows.n_tasks) for part in losses[:, used]
-    ]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums / np.bincount(codes, minlength=rows.n_tasks)
-    prior, adapted, constant = np.log(mean + (0.05 if classifier else 1e-12))
-    return np.column_stack([prior, adapted, adapted - constant])
-
-
-def _loss(held_out, support, query):
-    """Loss of each query row; 0 where there is nothing to predict from."""
-    if not support.any() and not _has_prior(held_out._meta):
-        return np.zeros(query.sum())
-    meta = held_out.adapted(support)
-    X, y, codes = held_out.take(query)
-    if not is_classifier(held_out._meta):
-        return np.square(y - meta.predict(X, groups=codes))
-    proba = meta.predict_proba(X, groups=codes)
-    return _brier(proba, y[:, None] == meta.classes_)
-
-
-def _has_prior(meta):
-    return meta._prior_summary([None]) is not None
-
-
-def _brier(proba, hot):
-    return np.square(proba).sum(1) - 2 * (proba * hot).sum(1) + 1
-
-
-def _constant_loss(y, codes, classifier):
-    """Loss of each row for the mean or the class frequencies of its task."""
-    hot = y[:, None] == np.unique(y) if classifier else y[:, None]
-    _, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), hot.shape[1]))
-    np.add.at(sums, codes, hot)
-    mean = (sums / counts[:, None])[codes]
-    return _brier(mean, hot) if classifier else np.square(hot - mean)[:, 0]

@@ -181,14 +181,14 @@ class HeldOut:
         else:
             X, _ = split_group_column(X, None, meta.group_column)
         self.rows = replace(rows, X=X)
-        self._meta = copy.copy(meta)
+        self.meta = copy.copy(meta)
         # Ids are positions from here on, whatever the column they came from.
-        self._meta.group_column = None
-        self._meta.states_ = TaskStates()
+        self.meta.group_column = None
+        self.meta.states_ = TaskStates()
 
     def adapted(self, support):
         """A copy of the meta-learner, adapted to the rows where `support` is true."""
-        meta, rows = copy.copy(self._meta), self.rows
+        meta, rows = copy.copy(self.meta), self.rows
         index = np.flatnonzero(support)
         if len(index):
             meta.adapt(_safe_indexing(rows.X, index), rows.y[index], rows.codes[index])
@@ -199,3 +199,23 @@ class HeldOut:
         index = np.flatnonzero(keep)
         rows = self.rows
         return _safe_indexing(rows.X, index), rows.y[index], rows.codes[index]
+
+    def paired(self, features, targets, codes):
+        """Tasks of the features of some rows with the targets of others.
+
+        Parameters
+        ----------
+        features, targets : int ndarray of shape (n_new,)
+            Rows.
+        codes : int ndarray of shape (n_new,)
+            Task of each.
+
+        Returns
+        -------
+        HeldOut
+            Of the same learner.
+        """
+        X, y = _safe_indexing(self.rows.X, features), self.rows.y[targets]
+        found = copy.copy(self)
+        found.rows = TaskRows(X, y, codes, list(range(codes.max() + 1)))
+        return found
