@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax
 
-from ._laplace import LogisticPrior, logistic_posterior
+from ._laplace import (
+    LogisticPrior,
+    indicators,
+    log_likelihood,
+    logistic_posterior,
+)
 
 #: How many rows the expected share of wrong labels counts as, beside those of a task.
 STRENGTH = 5.0
@@ -68,9 +72,7 @@ def trusted(
 def likelihood(weights, features, labels, codes):
     """Probability of the label of each row, under the weights of its task."""
     logits = np.einsum("rf,rkf->rk", features, weights[codes])
-    if logits.shape[1] == 1:
-        logits = np.column_stack([np.zeros(len(logits)), logits])
-    return np.exp(log_softmax(logits, axis=1)[np.arange(len(labels)), labels])
+    return np.exp(log_likelihood(logits, indicators(labels, logits.shape[1])))
 
 
 def learn_share(prior: LogisticPrior, support, query, n_classes: int) -> float:
