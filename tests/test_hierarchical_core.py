@@ -56,8 +56,8 @@ from skmeta.hierarchical._statistics import (
     concatenate,
     empty_statistics,
     padded_blocks,
-    row_positions,
 )
+from skmeta.tasks._table import row_positions
 
 STRUCTURES = [name for name in COVARIANCES if name != "auto"]
 
@@ -255,7 +255,7 @@ def test_a_slope_that_varies_keeps_its_mean():
 
 def early_statistics(X, y, codes, n_tasks, shots=(2, 5, 20)):
     """Statistics of the first few rows of every task."""
-    position = row_positions(codes, n_tasks)
+    position = row_positions(codes)
     keep = [position < n for n in shots]
     return [accumulate(X[k], y[k], codes[k], n_tasks) for k in keep]
 
@@ -283,7 +283,7 @@ def test_auto_predicts_later_rows_where_the_likelihood_is_misled():
     assert by_likelihood.covariance in ("diagonal", "full")
     assert by_prediction.row_weight < by_likelihood.row_weight
     X, y, codes = correlated_tasks(seed=1)
-    own, error = row_positions(codes, 100) < 5, []
+    own, error = row_positions(codes) < 5, []
     for prior in (by_likelihood, by_prediction):
         state = posterior(prior, accumulate(X[own], y[own], codes[own], 100))
         mean = predict(prior, state, X[~own], codes[~own])
@@ -323,7 +323,7 @@ def test_loss_of_later_rows_equals_a_loop():
     losses = later_loss(prior, early, [statistics - part for part in early])
     for i, n_shots in enumerate((2, 5, 20)):
         for t in range(4):
-            own, position = codes == t, row_positions(codes, 4)
+            own, position = codes == t, row_positions(codes)
             support, query = own & (position < n_shots), own & (position >= n_shots)
             state = posterior(
                 prior,
@@ -833,7 +833,7 @@ def test_adaptation_improves_the_log_loss(n_classes):
     prior = fit_logistic_prior(X[train], labels[train], codes[train], 80, n_classes)
     assert prior.covariance != "none"
     new, asked, y = X[~train], codes[~train] - 80, labels[~train]
-    support = row_positions(asked, 80) < 10
+    support = row_positions(asked) < 10
     state = logistic_posterior(
         prior, new[support], y[support], asked[support], 80, n_classes
     )
@@ -852,7 +852,7 @@ def test_support_that_misleads_is_not_trusted():
     order = np.lexsort([labels, codes])
     X, labels, codes = X[order], labels[order], codes[order]
     prior = fit_logistic_prior(X, labels, codes, 40, 2)
-    support = row_positions(codes, 40) < 5
+    support = row_positions(codes) < 5
     state = logistic_posterior(
         prior, X[support], labels[support], codes[support], 40, 2
     )

@@ -29,9 +29,10 @@ from skmeta.hierarchical._prior import (
     with_fewer_slopes,
 )
 from skmeta.hierarchical._serial import accumulate_serial, empty_serial, whitened
-from skmeta.hierarchical._statistics import accumulate, concatenate, row_positions
+from skmeta.hierarchical._statistics import accumulate, concatenate
 from skmeta.model_selection import GuardedRegressor
 from skmeta.persistence import load, save
+from skmeta.tasks._table import row_positions
 
 SIZES = [0, 1, 2, 7, 30]
 
@@ -122,7 +123,7 @@ def test_without_correlation_statistics_are_the_ordinary_ones():
 def test_later_rows_add_up(first, later):
     sizes = np.add(first, later)
     X, y, codes = some_rows(sizes)
-    early = row_positions(codes, 3) < np.array(first)[codes]
+    early = row_positions(codes) < np.array(first)[codes]
     parts = [accumulate_serial(X[m], y[m], codes[m], 3) for m in (early, ~early)]
     both, empty = accumulate_serial(X, y, codes, 3), empty_serial(3, 3)
     for total in (parts[0] + parts[1], empty + parts[0] + parts[1] + empty):
@@ -217,7 +218,7 @@ def test_serial_density_is_the_density_of_all_targets(serial):
 
 def early_statistics(X, y, codes, n_tasks, count):
     """Statistics of the first few rows of every task."""
-    position = row_positions(codes, n_tasks)
+    position = row_positions(codes)
     keep = [position < n for n in (2, 5, 20)]
     return [count(X[k], y[k], codes[k], n_tasks) for k in keep]
 
@@ -239,7 +240,7 @@ def test_slopes_of_new_tasks_are_learned_from_rows_that_drift():
     X, y, codes = drifting_tasks()
     new_X, new_y, new = drifting_tasks(seed=1)
     truth = drifting_tasks(drift=0.0, seed=1)[1].reshape(80, 60)
-    own, error = row_positions(new, 80) < 10, {}
+    own, error = row_positions(new) < 10, {}
     for support in ("random", "first"):
         meta = HierarchicalRegressor(support=support).fit(X, y, groups=codes)
         meta.adapt(new_X[own], new_y[own], groups=new[own])
@@ -259,7 +260,7 @@ def ordered():
 
 def test_adapting_in_parts_is_adapting_at_once(ordered):
     meta, (X, y, codes) = ordered
-    part = row_positions(codes, 6) < 5
+    part = row_positions(codes) < 5
     meta.adapt(X, y, groups=codes)
     expected, std = meta.predict(X, groups=codes, return_std=True)
     meta.adapt(X[part], y[part], groups=codes[part])
@@ -283,7 +284,7 @@ def test_the_order_of_tasks_does_not_matter_but_that_of_rows_does(ordered):
 def test_weights_are_numbers_of_rows(ordered):
     meta, (X, y, codes) = ordered
     times = np.random.default_rng(0).integers(0, 3, len(y))
-    times[row_positions(codes, 6) == 0] = 1
+    times[row_positions(codes) == 0] = 1
     meta.adapt(X, y, groups=codes, sample_weight=times)
     expected = meta.predict(X, groups=codes)
     again = np.repeat(np.arange(len(y)), times)
@@ -293,7 +294,7 @@ def test_weights_are_numbers_of_rows(ordered):
 
 def test_saved_and_loaded_it_goes_on_where_it_was(ordered, tmp_path):
     meta, (X, y, codes) = ordered
-    part = row_positions(codes, 6) < 5
+    part = row_positions(codes) < 5
     meta.adapt(X[part], y[part], groups=codes[part])
     save(meta, tmp_path / "meta.skmeta")
     again = load(tmp_path / "meta.skmeta")
@@ -331,7 +332,7 @@ def test_slopes_that_drift_explains_are_found_not_to_vary():
     X = np.column_stack([np.ones(len(y)), X])
     waves = lfilter([0.2], [1, -0.98], rng.normal(size=(60, 260)), axis=1)[:, 200:]
     X = np.column_stack([X, waves.ravel()])
-    position = row_positions(codes, 60) < 20
+    position = row_positions(codes) < 20
     early = accumulate_serial(X[position], y[position], codes[position], 60)
     groups = default_ridge_groups(5)
     statistics = accumulate(X, y, codes, 60)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..tasks._table import row_positions
 from ._laplace import LogisticPrior, logistic_posterior, predict_proba
 from ._laplace_bound import LogisticData, Quadratic, quadratic_of
 from ._optimise import (
@@ -24,7 +25,6 @@ from ._prior import (
     sampled_tasks,
     symmetric_root,
 )
-from ._statistics import row_positions
 
 # Directions of the prior of a new task with less than this share of the largest
 # variance are dropped: the state of a task grows with the square of their number.
@@ -251,7 +251,7 @@ def versions(prior: LogisticPrior) -> list[LogisticPrior]:
 
 def later_loss(data: LogisticData, prior: LogisticPrior) -> np.ndarray:
     """Log-loss of every task after 2, 5 and 20 of its rows, averaged."""
-    position = row_positions(data.codes, data.n_tasks)
+    position = row_positions(data.codes)
     losses = [_loss_after(data, prior, position < n_shots) for n_shots in SHOTS]
     return np.mean(losses, axis=0)
 

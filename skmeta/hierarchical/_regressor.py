@@ -9,13 +9,13 @@ import numpy as np
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..exceptions import DivergenceError
-from ..tasks._table import join_tables
+from ..tasks._table import join_tables, row_positions
 from ._base import HierarchicalMixin, TaskSupport
 from ._gaussian import posterior, predict, training_posterior
 from ._misfit import with_misfit
 from ._prior import SHOTS, fit_prior
 from ._serial import accumulate_serial, empty_serial
-from ._statistics import accumulate, concatenate, empty_statistics, row_positions
+from ._statistics import accumulate, concatenate, empty_statistics
 
 
 class HierarchicalRegressor(
@@ -162,7 +162,7 @@ class HierarchicalRegressor(
     @staticmethod
     def _first_rows(rows):
         """Rows of every task that the choice of a structure looks at first."""
-        early = row_positions(rows.codes, rows.n_tasks) < max(SHOTS)
+        early = row_positions(rows.codes) < max(SHOTS)
         return rows.take_rows(np.flatnonzero(early))
 
     def _early_statistics(self, ids):
@@ -171,7 +171,7 @@ class HierarchicalRegressor(
             return []
         place = {task: i for i, task in enumerate(self._early.ids)}
         rows = self._early.take([place[task] for task in ids])
-        position = row_positions(rows.codes, rows.n_tasks)
+        position = row_positions(rows.codes)
         parts = [rows.take_rows(np.flatnonzero(position < n)) for n in SHOTS]
         return [self._counted(part, training=True).rows for part in parts]
 

@@ -191,13 +191,3 @@ def outer_sums(left, right, codes, n_tasks, weights=None) -> np.ndarray:
         weighted = block * weight[..., None]
         total[tasks] = np.matmul(weighted.swapaxes(1, 2), other)
     return total
-
-
-def row_positions(codes: np.ndarray, n_tasks: int) -> np.ndarray:
-    """Position of every row among the rows of its task."""
-    order = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes, minlength=n_tasks)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    position = np.empty(len(codes), dtype=int)
-    position[order] = np.arange(len(codes)) - starts
-    return position

@@ -15,7 +15,7 @@ from ..adapted import unwrap
 from ..exceptions import warn_caller
 from ..hierarchical import HierarchicalClassifier, HierarchicalRegressor
 from ..tasks import is_task_list
-from ..tasks._table import ranges
+from ..tasks._table import row_positions
 from ._episodes import episodes, labels_per_task, task_folds
 from ._likelihood import (
     Unrelated,
@@ -307,7 +307,7 @@ class TaskNovelty(BaseEstimator):
             pairs = np.stack([rows.codes, labels])
             segment = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
         order = np.random.default_rng((self._plan.seed, draw)).random(len(segment))
-        return _rank(segment, order if self._plan.support == "random" else None)
+        return row_positions(segment, order if self._plan.support == "random" else None)
 
     def _statistics(self, held_out, wanted=None):
         """Measures of every task for each number of rows and draw.
@@ -374,12 +374,3 @@ def _counts(rows, per_class):
     least = np.full(rows.n_tasks, len(rows.y))
     np.minimum.at(least, pairs[0], counts)
     return least
-
-
-def _rank(segment, key):
-    """Place of each row within its segment, by key or in row order."""
-    key = np.arange(len(segment)) if key is None else key
-    order, counts = np.lexsort((key, segment)), np.bincount(segment)
-    rank = np.empty(len(segment), dtype=int)
-    rank[order] = ranges(np.zeros_like(counts), counts)
-    return rank

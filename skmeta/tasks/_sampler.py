@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ._batch import TaskBatch
-from ._table import TaskTable, ranges
+from ._table import TaskTable, ranges, row_positions
 
 
 def encode_classes(codes, labels):
@@ -122,13 +122,10 @@ def support_mask(codes, labels, n_shots, *, support="random", seed=0):
     else:
         n_labels = int(labels.max(initial=0)) + 1
         segment = np.unique(codes * n_labels + labels, return_inverse=True)[1]
-    n_rows = len(codes)
-    rng = np.random.default_rng(seed)
-    key = rng.random(n_rows) if support == "random" else np.arange(n_rows)
-    order = np.lexsort((key, segment))
+    drawn = support == "random"
+    key = np.random.default_rng(seed).random(len(codes)) if drawn else None
+    rank = row_positions(segment, key)
     counts = np.bincount(segment)
-    rank = np.empty(n_rows, dtype=np.int64)
-    rank[order] = ranges(np.zeros_like(counts), counts)
     at_least = 0 if labels is None else 1
     k = np.clip(counts - 1, np.minimum(at_least, n_shots), n_shots)
     return rank < k[segment]

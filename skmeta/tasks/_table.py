@@ -16,6 +16,15 @@ def ranges(starts, counts):
     return np.arange(counts.sum()) + shift
 
 
+def row_positions(segments, key=None):
+    """Place of each row within its segment, in the order of a key or of the rows."""
+    key = np.arange(len(segments)) if key is None else key
+    order, counts = np.lexsort((key, segments)), np.bincount(segments)
+    place = np.empty(len(segments), dtype=np.intp)
+    place[order] = ranges(np.zeros_like(counts), counts)
+    return place
+
+
 def label_kind(y):
     """Type of labels, as far as it matters for comparing them."""
     kind = y.dtype.kind
