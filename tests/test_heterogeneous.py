@@ -562,7 +562,7 @@ def test_a_new_column_helps():
         X = pd.DataFrame(X, columns=names)
         return X[sorted(names)], y
 
-    tasks = [task(list(rng.permutation(list("abcd"))[:3])) for _ in range(30)]
+    tasks = [task(rng.permutation(list("abcd"))[:3].tolist()) for _ in range(30)]
     meta = HeterogeneousClassifier(
         tiny_net(max_epochs=5), n_queries=5, n_episodes=20, random_state=0
     ).fit(tasks)
