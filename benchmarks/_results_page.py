@@ -375,7 +375,11 @@ def intervals():
         "## Intervals for new groups\n\nCoverage of nominal 90 % intervals and sets "
         "after k rows of a new group, all groups weighing the same; raw are the "
         "learner's own; the last column is the share of groups of which less than "
-        "80 % of the rows are covered.\n\n" + table(header, body)
+        "80 % of the rows are covered.\n\n"
+        "![Share of rows covered, by data set and number of support rows](coverage.png)"
+        "\n\nOf single groups intervals cover more or less than of all together "
+        "(orange): the box holds half of the groups, the whiskers nine in ten.\n\n"
+        + table(header, body)
     )
 
 
@@ -473,17 +477,21 @@ def rewards():
     """Regret of bandits, coverage of off-policy intervals, return of policies."""
     entry = load("bandits")
     if entry:
-        names = ["true prior", "learned prior", "flat prior"]
+        names = [
+            k for k in entry["regret"][0] if k.startswith(("true", "flat", "learned"))
+        ]
         body = [
-            [f"arms move {_ARMS[row['covariance']]}", *(f"{row[n]:.2f}" for n in names)]
+            [f"arms move {_ARMS[row['covariance']]}", f"{row['noise']:g}"]
+            + [f"{row[name]['mean']:.2f}" for name in names]
             for row in entry["regret"]
         ]
         cover = entry["interval_coverage"]
         share = ", ".join(f"{m} {cover[m]:.3f}" for m in ("ips", "snips", "dr"))
         yield (
-            "## Bandits\n\nRegret after 60 pulls in a new task, Thompson sampling, "
+            f"## Bandits\n\n{entry['protocol']}; Thompson sampling with the true "
+            "prior, a flat one, and those learned from logs of so many tasks; "
             f"mean of {len(entry['seeds'])} seeds of {entry['n_tasks']} tasks.\n\n"
-            + table(["", *names], body)
+            + table(["", "noise", *names], body)
             + f"\n\nOff-policy intervals of {cover['level']:.0%} cover the true value "
             f"in {cover['runs']} simulated logs: {share}."
         )

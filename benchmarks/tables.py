@@ -5,6 +5,7 @@ python benchmarks/tables.py
 
 from pathlib import Path
 
+import _pictures
 from _ledger import load, table
 from _results_page import OMNIGLOT, omniglot_label, page
 
@@ -117,6 +118,7 @@ def readme(text):
 def main():
     README.write_text(readme(README.read_text()))
     PAGE.write_text(page())
+    _pictures.coverage(PAGE.with_name("coverage.png"))
     print(f"wrote {README.name} and {PAGE.relative_to(ROOT)}")
 
 
