@@ -340,6 +340,14 @@ class AdaptedRegressor(RegressorMixin, _Adapted):
     (15,)
     """
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = getattr(self.estimator, "__sklearn_tags__", None)
+        inner = inner and inner().regressor_tags
+        if inner is not None:
+            tags.regressor_tags.poor_score = inner.poor_score
+        return tags
+
     def partial_fit(self, X, y):
         """Go on adapting with more rows of the task.
 

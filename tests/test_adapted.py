@@ -26,11 +26,13 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
 from torch import nn
 
 from skmeta import (
     AdaptedClassifier,
     AdaptedRegressor,
+    ConvCNPRegressor,
     HierarchicalRegressor,
     NotAdaptedError,
     PerTask,
@@ -514,3 +516,11 @@ def test_not_adapted_error_is_a_not_fitted_error():
     with pytest.raises(NotAdaptedError) as caught:
         meta.predict(X)
     assert isinstance(caught.value, NotFittedError)
+
+
+def test_adapted_estimators_are_expected_to_score_as_what_is_in_them():
+    for meta in (HierarchicalRegressor(), ConvCNPRegressor()):
+        own = get_tags(meta).regressor_tags.poor_score
+        for inner in (meta, FrozenEstimator(make_pipeline(StandardScaler(), meta))):
+            assert get_tags(AdaptedRegressor(inner)).regressor_tags.poor_score == own
+    assert not get_tags(AdaptedRegressor(None)).regressor_tags.poor_score
