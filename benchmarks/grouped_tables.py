@@ -70,13 +70,13 @@ def boosted(support):
 
 
 def hierarchical_classifier():
-    """Learned prior alone."""
-    return HierarchicalClassifier()
+    """Learned prior alone, for the first rows of a group."""
+    return HierarchicalClassifier(support="first")
 
 
 def forested():
-    """Learned prior with a random forest inside."""
-    return HierarchicalClassifier(forest())
+    """Learned prior with a random forest inside, for the first rows of a group."""
+    return HierarchicalClassifier(forest(), support="first")
 
 
 def guarded(support):

@@ -1,6 +1,7 @@
 """Support labels that may be wrong: believed as far as the model explains them."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,11 @@ from scipy.stats import ttest_rel
 
 from skmeta import HierarchicalClassifier
 from skmeta.datasets import make_regression_tasks
-from skmeta.hierarchical._laplace import LogisticPrior, logistic_posterior
+from skmeta.hierarchical._laplace import (
+    ClassFrequencies,
+    LogisticPrior,
+    logistic_posterior,
+)
 from skmeta.hierarchical._trust import STRENGTH, learn_share, likelihood, trusted
 from skmeta.tasks._table import table_from_codes
 from skmeta.utils.estimator_checks import parametrize_with_meta_checks
@@ -31,18 +36,29 @@ def problem(n_classes, n_tasks=4, seed=0):
     )
     codes = rng.permutation(np.repeat(np.arange(n_tasks), [3, 8, 20, 1]))
     features = rng.normal(size=(len(codes), 3))
+    features[:, 0] = 1.0
     labels = rng.integers(0, n_classes, len(codes))
     weight = rng.uniform(0.5, 2, len(codes))
     return prior, (features, labels, codes, n_tasks, n_classes), weight
 
 
-def log_proba(prior, latent, features, labels):
+def log_proba(prior, latent, features, labels, weight):
     """Of one task, whose weights differ from the prior's mean by a latent vector."""
     weights = prior.mean + latent.reshape(len(prior.mean), -1) @ prior.factor.T
-    logits = features @ weights.T
+    logits = features @ weights.T + usual(prior, labels, weight)
     if logits.shape[1] == 1:
         logits = np.hstack([np.zeros_like(logits), logits])
     return log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+
+
+def usual(prior, labels, weight):
+    """By how much logits are larger in these rows since a class is more frequent."""
+    if prior.frequencies is None:
+        return 0.0
+    share, n_rows = prior.frequencies.share, prior.frequencies.n_rows
+    own = [weight[labels == k].sum() + n_rows * p for k, p in enumerate(share)]
+    logs = np.log(own / (weight.sum() + n_rows) / share)
+    return logs if len(share) > 2 else logs[1] - logs[0]
 
 
 def slow_trust(prior, features, labels, weight, n_classes, share, n_rounds):
@@ -50,22 +66,27 @@ def slow_trust(prior, features, labels, weight, n_classes, share, n_rounds):
     belief, random = np.ones(len(labels)), share
     for _ in range(n_rounds):
         latent = minimize(
-            lambda u, b=belief: (
-                u @ u / 2 - weight * b @ log_proba(prior, u, features, labels)
+            lambda u, w=weight * belief: (
+                u @ u / 2 - w @ log_proba(prior, u, features, labels, w)
             ),
             np.zeros(len(prior.mean) * prior.factor.shape[1]),
             options={"gtol": 1e-9},
         ).x
-        model = (1 - random) * np.exp(log_proba(prior, latent, features, labels))
+        proba = np.exp(log_proba(prior, latent, features, labels, weight * belief))
+        model = (1 - random) * proba
         belief = model / (model + random / n_classes)
         doubted = weight @ (1 - belief)
         random = (STRENGTH * share + doubted) / (STRENGTH + weight.sum())
     return weight * belief, random
 
 
+@pytest.mark.parametrize("in_stretches", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_trust_is_the_slow_loop(n_classes):
+def test_trust_is_the_slow_loop(n_classes, in_stretches):
     prior, task, weight = problem(n_classes)
+    if in_stretches:
+        share = np.array([0.5, 0.2, 0.3])[:n_classes]
+        prior = replace(prior, frequencies=ClassFrequencies(share / share.sum(), 2.0))
     features, labels, codes, n_tasks, _ = task
     found, random = trusted(prior, *task, weight, share=0.3, n_rounds=4)
     for t in range(n_tasks):

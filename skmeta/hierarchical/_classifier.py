@@ -59,8 +59,11 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
     n_shots : int, default=5
         Support rows per class of a new task in `score`, and for "learned".
     support : {"random", "first"}, default="random"
-        Which rows of a new task are support in `score`: a random draw, or the first in
-        row order, as the history of a new user would be.
+        Which rows of a new task are support, in `score` too: a random draw, or the
+        first in row order, as the history of a new user would be. With "first" and
+        ``covariance="auto"`` it is learned how far class frequencies of first rows
+        foretell those of later ones: where activities or moods come in stretches, they
+        do not [3]_.
     group_column : str or int, default=None
         Column, index level or position of the task id inside `X`, so that no
         ``groups`` need be passed.
@@ -93,6 +96,8 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
        models", Journal of the American Statistical Association 88, 1993.
     .. [2] Lawrence and Schoelkopf. "Estimating a kernel Fisher discriminant in the
        presence of label noise", ICML 2001.
+    .. [3] Prentice and Pyke. "Logistic disease incidence models and case-control
+       studies", Biometrika 66, 1979.
 
     Examples
     --------
@@ -149,6 +154,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
             self.covariance,
             n_base=self._n_base,
             center=self._pooled_center(),
+            ordered=self.support == "first",
         )
         self._training = training
         self.random_share_ = self._share_of_random(training.rows)

@@ -9,7 +9,7 @@ come from conjugate gradients, and the posterior is kept class by class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
@@ -17,6 +17,54 @@ from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 from ._statistics import padded_blocks
 
 State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ClassFrequencies:
+    """How often classes occur, to tell what is due to the choice of support rows.
+
+    A support in which a class is ``r`` times as frequent as usual has logits that are
+    larger by ``log r`` for this class, whatever the features: the correction for rows
+    that were chosen by class, as in case-control studies (Prentice and Pyke [1]_).
+    Without it twenty rows of one class would make it the only one to be expected.
+
+    Parameters
+    ----------
+    share : ndarray of shape (n_classes,)
+        Share of each class in the training rows; all positive.
+    n_rows : float
+        How many rows it counts as, beside those of a support. With many the frequencies
+        of the support count as evidence of the task's own, with few as chance.
+
+    References
+    ----------
+    .. [1] R. L. Prentice and R. Pyke, "Logistic disease incidence models and
+       case-control studies", Biometrika 66 (1979), 403-411.
+    """
+
+    share: np.ndarray
+    n_rows: float
+
+    def log_ratio(self, labels, codes, n_tasks, weight) -> np.ndarray:
+        """Log of how often a class is in a support, over how often it is usually.
+
+        Parameters
+        ----------
+        labels, codes : ndarray of shape (n_rows,)
+            Class indices and tasks of support rows.
+        n_tasks : int
+            Number of tasks.
+        weight : ndarray of shape (n_rows,)
+            How often each row counts.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_classes)
+        """
+        n_classes = len(self.share)
+        counts = np.bincount(codes * n_classes + labels, weight, n_tasks * n_classes)
+        counts = counts.reshape(n_tasks, n_classes) + self.n_rows * self.share
+        return np.log(counts / counts.sum(1, keepdims=True) / self.share)
 
 
 @dataclass(frozen=True)
@@ -42,6 +90,9 @@ class LogisticPrior:
     row_weight : float
         How much a support row counts; less than one where rows resemble each other
         more than the model says.
+    frequencies : ClassFrequencies, default=None
+        Of the training rows, where classes come in stretches, so that those of a few
+        rows in order say little of the rows after them; None where they tell.
     """
 
     mean: np.ndarray
@@ -52,6 +103,20 @@ class LogisticPrior:
     log_evidence: float
     n_iter: int
     row_weight: float = 1.0
+    frequencies: ClassFrequencies | None = None
+
+    def shift(self, labels, codes, n_tasks, weight) -> np.ndarray:
+        """What is added to the logits of the support rows of each task.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_columns)
+            Zero where nothing is known of how classes come.
+        """
+        if self.frequencies is None:
+            return np.zeros((n_tasks, len(self.mean)))
+        logits = self.frequencies.log_ratio(labels, codes, n_tasks, weight)
+        return logits if len(self.mean) > 1 else logits[:, 1:] - logits[:, :1]
 
 
 def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -108,9 +173,15 @@ def logistic_posterior(
         classes correlations between their weights are left out, see `_Block.root`.
     """
     target = indicators(labels, n_classes)
+    weight = np.ones(len(codes)) if weight is None else weight
     mean = np.broadcast_to(prior.mean, (n_tasks, *prior.mean.shape))
-    weight = prior.row_weight * (np.ones(len(codes)) if weight is None else weight)
-    latent, chol = newton(mean, prior.factor, features, target, codes, weight)
+    seen = mean
+    if prior.frequencies is not None:
+        seen = mean.copy()  # features have a leading constant
+        seen[..., 0] += prior.shift(labels, codes, n_tasks, weight)
+    latent, chol = newton(
+        seen, prior.factor, features, target, codes, prior.row_weight * weight
+    )
     return {"mean": mean + latent @ prior.factor.T, "chol": chol}
 
 
@@ -126,9 +197,11 @@ def training_logistic_posterior(
     """Laplace posterior of tasks that the prior was fitted on.
 
     Their rows are in the mean already, so they move the weights by the difference
-    between tasks only; conditioning afresh would count them twice. Precisions are
-    those of `logistic_posterior`. Parameters and result as there.
+    between tasks only; conditioning afresh would count them twice. All rows of a task
+    are here, not its first ones alone, so its class frequencies are its own. Precisions
+    are those of `logistic_posterior`. Parameters and result as there.
     """
+    prior = replace(prior, frequencies=None)
     state = logistic_posterior(
         prior, features, labels, codes, n_tasks, n_classes, weight
     )

@@ -62,6 +62,7 @@ def trusted(
     size = np.bincount(codes, weight, n_tasks)
     for _ in range(n_rounds):
         mode = logistic_posterior(prior, *task, weight * belief)["mean"]
+        mode[..., 0] += prior.shift(labels, codes, n_tasks, weight * belief)
         model = (1 - random[codes]) * likelihood(mode, features, labels, codes)
         belief = model / (model + random[codes] / n_classes)
         doubted = np.bincount(codes, weight * (1 - belief), n_tasks)

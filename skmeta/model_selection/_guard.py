@@ -546,8 +546,8 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
         return [
             ("pooled", PooledClassifier(base)),
             ("local", LocalClassifier()),
-            ("hierarchical", HierarchicalClassifier()),
-            ("both", HierarchicalClassifier(base)),
+            ("hierarchical", HierarchicalClassifier(support=self.support)),
+            ("both", HierarchicalClassifier(base, support=self.support)),
         ]
 
     def _decide_classes(self, table, classes):

@@ -16,7 +16,7 @@ from ..base import Block, MetaEstimator, TaskStates
 from ..hierarchical._base import TaskSupport
 from ..hierarchical._design import Design
 from ..hierarchical._gaussian import Prior
-from ..hierarchical._laplace import LogisticPrior
+from ..hierarchical._laplace import ClassFrequencies, LogisticPrior
 from ..hierarchical._serial import SerialStatistics
 from ..hierarchical._statistics import Statistics
 from ..tasks._table import TaskTable
@@ -24,6 +24,7 @@ from ..utils.discovery import all_estimators
 
 _PARTS = (
     Block,
+    ClassFrequencies,
     Design,
     LogisticPrior,
     Prior,
