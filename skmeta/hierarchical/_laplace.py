@@ -53,6 +53,11 @@ class LogisticPrior:
     n_iter: int
     row_weight: float = 1.0
 
+    @property
+    def row_noise(self) -> float:
+        """Unit of the precisions that states keep, which are those of the weights."""
+        return 1.0
+
 
 def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Class indices as columns: the second class alone, or one column per class."""
