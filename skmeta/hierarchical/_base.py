@@ -48,6 +48,8 @@ class HierarchicalMixin(WeightedSupportMixin):
         self._task_positions = task_positions(
             self.task_features, self._names, X.shape[1]
         )
+        # What a support row counts less for each row after it.
+        self._decay = 1.0 if self.recency is None else 0.5 ** (1 / self.recency)
         arranged = self._arranged(table)
         if self.base_estimator is not None:
             pooled, self.base_estimator_ = out_of_fold_predictions(
@@ -96,11 +98,6 @@ class HierarchicalMixin(WeightedSupportMixin):
         check_constant(replace(table, X=X), self._task_positions, self._names)
         others = np.delete(np.arange(X.shape[1]), self._task_positions)
         return X[:, np.r_[others, self._task_positions]]
-
-    @property
-    def _decay(self):
-        """What a support row counts less for each row after it."""
-        return 1.0 if self.recency is None else 0.5 ** (1 / self.recency)
 
     def _supports(self, table, rows, training, recent=None):
         """Supports of the tasks of a table of design rows, of which `rows` is kept."""

@@ -164,7 +164,9 @@ class HierarchicalRegressor(
             training.rows,
             self.covariance,
             early=[self._statistics(rows) for rows in early],
-            recent=[self._statistics(rows, self._decay) for rows in early],
+            recent=[self._statistics(rows, self._decay) for rows in early]
+            if self._decay < 1
+            else (),
             n_base=self._n_base,
             n_products=self._design.n_products,
             center=None if center is None else center[0],
