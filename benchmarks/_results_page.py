@@ -64,6 +64,7 @@ def page():
         foretold,
         alarm,
         asked,
+        personal,
         wrong_labels,
         rewards,
         speed,
@@ -393,6 +394,10 @@ def alarm():
 
 def asked():
     return _plain("ask_rows", "Asking for rows")
+
+
+def personal():
+    return _plain("personal", "Personal options")
 
 
 def wrong_labels():

@@ -41,6 +41,7 @@ RUNS = (
     Run("labels_needed.py", 14, needs_data=True),
     Run("task_alarm.py", 8, needs_data=True),
     Run("label_noise.py", 5, needs_data=True),
+    Run("personal.py", 8, needs_data=True),
     Run("leaves.py --views margin shape texture", 6, needs_data=True),
     Run("leaves.py --views images", 6, needs_data=True),
     Run("columns.py", 8, needs_data=True),

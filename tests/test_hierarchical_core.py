@@ -367,8 +367,8 @@ def test_early_rows_of_a_known_task_that_comes_again_are_among_its_rows():
     # Task 6 has its rows twice; of task 7 three had replaced those of fit.
     counts = dict(zip(training.ids, training.rows.count, strict=True))
     assert [counts[t] for t in (0, 6, 7, 11)] == [8, 16, 11, 8]
-    for early in meta._early_statistics(training.ids):
-        rest = training.rows - early
+    for early in meta._early_rows(training.ids):
+        rest = training.rows - meta._statistics(early)
         assert (rest.count >= 0).all()
         assert (np.linalg.eigvalsh(rest.gram) > -1e-8).all()
 

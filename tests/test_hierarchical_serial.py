@@ -18,6 +18,7 @@ from skmeta.hierarchical._gaussian import (
     training_posterior,
 )
 from skmeta.hierarchical._optimise import (
+    Problem,
     default_ridge_groups,
     expectation_maximisation,
 )
@@ -28,7 +29,7 @@ from skmeta.hierarchical._prior import (
     serial_density,
     with_fewer_slopes,
 )
-from skmeta.hierarchical._serial import accumulate_serial, empty_serial, whitened
+from skmeta.hierarchical._serial import accumulate_serial, whitened
 from skmeta.hierarchical._statistics import accumulate, concatenate
 from skmeta.model_selection import GuardedRegressor
 from skmeta.persistence import load, save
@@ -125,7 +126,7 @@ def test_later_rows_add_up(first, later):
     X, y, codes = some_rows(sizes)
     early = row_positions(codes) < np.array(first)[codes]
     parts = [accumulate_serial(X[m], y[m], codes[m], 3) for m in (early, ~early)]
-    both, empty = accumulate_serial(X, y, codes, 3), empty_serial(3, 3)
+    both, empty = (accumulate_serial(X[:n], y[:n], codes[:n], 3) for n in (len(y), 0))
     for total in (parts[0] + parts[1], empty + parts[0] + parts[1] + empty):
         for field, expected in zip(total.fields, both.fields, strict=True):
             assert_allclose(field, expected, atol=1e-12)
@@ -338,7 +339,8 @@ def test_slopes_that_drift_explains_are_found_not_to_vary():
     statistics = accumulate(X, y, codes, 60)
     start = expectation_maximisation([statistics], groups)
     fits = [
-        fit_structure(statistics, n, groups, start, 300) for n in ("none", "diagonal")
+        fit_structure(Problem([statistics], n, groups), start, 300)
+        for n in ("none", "diagonal")
     ]
     assert np.abs(np.diagonal(fits[1].factor))[4] > 0.1
     none, fewer, diagonal = with_fewer_slopes(fits, statistics, early, groups, 300)
@@ -355,7 +357,7 @@ def test_independent_rows_keep_all_structures():
     statistics = accumulate_serial(X, y, codes, 40)
     groups = default_ridge_groups(4)
     start = expectation_maximisation([statistics], groups)
-    fits = [fit_structure(statistics, "diagonal", groups, start, 300)]
+    fits = [fit_structure(Problem([statistics], "diagonal", groups), start, 300)]
     assert with_fewer_slopes(fits, statistics, statistics, groups, 300) == fits
 
 

@@ -9,8 +9,8 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..base import MetaClassifierMixin, MetaEstimator
 from ..tasks._sampler import split_support
-from ..tasks._table import append_rows, join_tables, table_from_codes
-from ._base import HierarchicalMixin, TaskSupport
+from ..tasks._table import append_rows, join_tables
+from ._base import HierarchicalMixin
 from ._laplace import (
     logistic_posterior,
     predict_logits,
@@ -19,6 +19,7 @@ from ._laplace import (
     training_logistic_posterior,
 )
 from ._laplace_prior import fit_logistic_prior
+from ._statistics import aged
 from ._trust import ROBUST, learn_share, trusted
 
 
@@ -47,6 +48,21 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         intercept), each on its own (random intercept and slopes), along a few
         directions, or freely. "auto" takes what predicts the later rows of held-out
         training tasks best from their earlier ones, by cross-validation over tasks.
+    task_features : array-like of str or int, default=None
+        Names or positions of the columns that describe the task, such as the age of a
+        patient: one value in all rows of a task. Positions do not count
+        `group_column`. They move what is expected of every slope of a new task [3]_,
+        and not only of its level, so that a prediction without any row is already
+        personal.
+    neighbors : int, default=None
+        Size of the neighborhoods of training tasks that a new task may be in, for tasks
+        that form clusters [4]_. Its first rows tell in which, or in none. How often new
+        tasks are in one is learned: where tasks do not cluster nothing changes. None
+        knows tasks by the mean and covariance of their weights alone.
+    recency : float, default=None
+        Half-life of support rows, for tasks that drift: a row counts half for every
+        `recency` rows of its task after it, in the order they come in. None lets all
+        count the same. What is learned across tasks is learned from all rows alike.
     cv : int, default=5
         Folds over tasks for the predictions of `base_estimator`.
     sample_weighting : {"uniform", "robust", "learned"}, default="uniform"
@@ -63,7 +79,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         first in row order, as the history of a new user would be. With "first" and
         ``covariance="auto"`` it is learned how far class frequencies of first rows
         foretell those of later ones: where activities or moods come in stretches, they
-        do not [3]_.
+        do not [5]_.
     group_column : str or int, default=None
         Column, index level or position of the task id inside `X`, so that no
         ``groups`` need be passed.
@@ -75,6 +91,9 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         coordinates of standardised features.
     base_estimator_ : estimator
         Fitted on all rows; None without `base_estimator`.
+    neighborhoods_ : Neighborhoods
+        Of the training tasks, in latent coordinates in which the prior is standard
+        normal, and how often new tasks are in one; None without `neighbors`.
     random_share_ : float
         Share of labels of a new task that are expected to be random.
     states_ : TaskStates
@@ -96,7 +115,11 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
        models", Journal of the American Statistical Association 88, 1993.
     .. [2] Lawrence and Schoelkopf. "Estimating a kernel Fisher discriminant in the
        presence of label noise", ICML 2001.
-    .. [3] Prentice and Pyke. "Logistic disease incidence models and case-control
+    .. [3] Raudenbush and Bryk. "A hierarchical model for studying school effects",
+       Sociology of Education 59, 1986.
+    .. [4] West. "Approximating posterior distributions by mixtures", Journal of the
+       Royal Statistical Society B 55, 1993.
+    .. [5] Prentice and Pyke. "Logistic disease incidence models and case-control
        studies", Biometrika 66, 1979.
 
     Examples
@@ -122,6 +145,9 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         base_estimator=None,
         *,
         covariance="auto",
+        task_features=None,
+        neighbors=None,
+        recency=None,
         cv=5,
         sample_weighting="uniform",
         n_shots=5,
@@ -130,6 +156,9 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
     ):
         self.base_estimator = base_estimator
         self.covariance = covariance
+        self.task_features = task_features
+        self.neighbors = neighbors
+        self.recency = recency
         self.cv = cv
         self.sample_weighting = sample_weighting
         self.n_shots = n_shots
@@ -153,11 +182,14 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
             *self._arrays(training),
             self.covariance,
             n_base=self._n_base,
+            n_products=self._design.n_products,
+            decay=self._decay,
             center=self._pooled_center(),
             ordered=self.support == "first",
         )
         self._training = training
         self.random_share_ = self._share_of_random(training.rows)
+        self.neighborhoods_ = self._learn_neighborhoods()
         return summary
 
     def _share_of_random(self, rows):
@@ -167,34 +199,38 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
         parts = split_support(rows, rows.y, self.n_shots, support=self.support)
         kept = np.flatnonzero(parts[1].counts > 0)
         parts = [part.take(kept) for part in parts]
+        parts[0] = replace(parts[0], weight=self._aged(parts[0]))
         return learn_share(self.prior_, *parts, len(self.classes_))
 
     def _learn_support(self, table):
         table = self._encode(table)
         table = replace(table, X=self._learn_design(table, self.classes_))
-        return TaskSupport(table.ids, table, np.ones(table.n_tasks, dtype=bool))
+        return self._supports(table, table, training=True)
 
     def _summarize(self, table):
         table = self._encode(table)
         table = replace(table, X=self._design_rows(table, self.classes_))
-        return TaskSupport(table.ids, table, np.zeros(table.n_tasks, dtype=bool))
+        return self._supports(table, table, training=False)
 
     _combine_rows = staticmethod(append_rows)
     _join_rows = staticmethod(join_tables)
 
     def _prior_summary(self, ids):
-        X, none = np.zeros((0, self._design.n_features)), np.zeros(0, dtype=np.intp)
-        table = table_from_codes(X, none, none, ids)
-        return TaskSupport(ids, table, np.zeros(len(ids), dtype=bool))
+        table = self._no_rows(ids)
+        return self._supports(table, table, training=False)
 
     def _posterior(self, support):
-        task, weight = self._arrays(support), support.rows.weight
+        task, weight = self._arrays(support), self._aged(support.rows)
         weight, _ = trusted(self.prior_, *task, weight, share=self.random_share_)
         return logistic_posterior(self.prior_, *task, weight)
 
     def _training_posterior(self, support):
-        weight = support.rows.weight
+        weight = self._aged(support.rows)
         return training_logistic_posterior(self.prior_, *self._arrays(support), weight)
+
+    def _aged(self, rows):
+        """Weights of support rows by how many came after."""
+        return aged(rows.codes, rows.weight, self._decay)
 
     def _arrays(self, support):
         rows = support.rows

@@ -28,6 +28,11 @@ class Design:
     n_base : int
         How many of the last columns are predictions of a pooled model; they are kept
         as they are.
+    n_task : int
+        How many of the columns before these describe the task; they are kept too.
+    slopes : ndarray of shape (n_slopes,) or None
+        Columns whose slopes depend on what describes the task; each is multiplied by
+        every column that does.
     """
 
     center: np.ndarray
@@ -36,12 +41,29 @@ class Design:
     target_center: float = 0.0
     target_scale: float = 1.0
     n_base: int = 0
+    n_task: int = 0
+    slopes: np.ndarray | None = None
+
+    @property
+    def width(self) -> int:
+        """Number of columns besides the constant and the products."""
+        return len(self.center) if self.directions is None else len(self.directions.T)
+
+    @property
+    def n_products(self) -> int:
+        """Number of columns that are the product of two."""
+        return 0 if self.slopes is None else self.n_task * len(self.slopes)
 
     @property
     def n_features(self) -> int:
-        """Number of design columns, the constant among them."""
-        width = len(self.center) if self.directions is None else len(self.directions.T)
-        return 1 + width
+        """Number of design columns: the constant, columns, products, pooled ones."""
+        return 1 + self.width + self.n_products
+
+    @property
+    def task_columns(self) -> slice:
+        """Design columns that describe the task."""
+        end = 1 + self.width - self.n_base
+        return slice(end - self.n_task, end)
 
     def pooled_weights(self) -> np.ndarray:
         """Weights that repeat the pooled model, one row for each of its columns.
@@ -66,7 +88,15 @@ class Design:
         Z = (X - self.center) * self.inverse_scale
         if self.directions is not None:
             Z = Z @ self.directions
-        return np.column_stack([np.ones(len(Z)), Z])
+        return self.with_products(np.column_stack([np.ones(len(Z)), Z]))
+
+    def with_products(self, Z: np.ndarray) -> np.ndarray:
+        """Design rows with the products, which stand before the pooled columns."""
+        if self.slopes is None:
+            return Z
+        products = Z[:, self.task_columns, None] * Z[:, None, self.slopes]
+        own = self.task_columns.stop
+        return np.column_stack([Z[:, :own], products.reshape(len(Z), -1), Z[:, own:]])
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Standardised targets."""
@@ -85,6 +115,7 @@ def fit_design(
     *,
     classes: np.ndarray | None = None,
     n_base: int = 0,
+    n_task: int = 0,
     max_features: int = 64,
 ) -> tuple[Design, np.ndarray]:
     """Learn the standardisation and, where columns are many, a smaller design.
@@ -106,8 +137,11 @@ def fit_design(
         Classes; the target is then not standardised.
     n_base : int, default=0
         How many of the last columns are predictions of a pooled model.
+    n_task : int, default=0
+        How many of the columns before these describe the task.
     max_features : int, default=64
-        Largest number of design columns besides the constant and these.
+        Largest number of design columns besides the constant and these. With products
+        there are at most twice as many.
 
     Returns
     -------
@@ -122,10 +156,24 @@ def fit_design(
     constant = scale <= 1e-12 * np.maximum(np.abs(center), np.finfo(float).tiny)
     inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, scale))
     target = (0.0, 1.0) if classes is not None else _target_scale(y)
-    design = Design(center, inverse, None, *target, n_base)
-    if X.shape[1] - n_base <= max_features:
-        return design, design.features(X)
-    return _reduce(design, X, y, groups, classes, max_features)
+    design = Design(center, inverse, None, *target, n_base, n_task)
+    if n_task:
+        max_features = min(max_features, max(2 * max_features // (1 + n_task), 1))
+    if X.shape[1] - n_base - n_task <= max_features:
+        features = design.features(X)
+    else:
+        design, features = _reduce(design, X, y, groups, classes, max_features)
+    if not n_task:
+        return design, features
+    design = replace(design, slopes=_varying_within(features, groups))
+    return design, design.with_products(features)
+
+
+def _varying_within(features, groups) -> np.ndarray:
+    """Columns that vary within some group, and so can have a slope of their own."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    first = np.unique(codes, return_index=True)[1]
+    return np.flatnonzero((features != features[first[codes]]).any(0))
 
 
 def _target_scale(y) -> tuple[float, float]:
@@ -137,7 +185,8 @@ def _target_scale(y) -> tuple[float, float]:
 
 def _reduce(design, X, y, groups, classes, max_features):
     """Design of principal components and pooled ridge predictions."""
-    n_raw = X.shape[1] - design.n_base
+    n_kept = design.n_base + design.n_task
+    n_raw = X.shape[1] - n_kept
     Z = ((X - design.center) * design.inverse_scale)[:, :n_raw]
     target = _target_columns(design, y, classes)
     ridge, out_of_fold = _ridge_directions(Z, target, groups)
@@ -148,9 +197,7 @@ def _reduce(design, X, y, groups, classes, max_features):
     projected = np.hstack([out_of_fold, Z @ components])
     scale = np.sqrt(np.square(projected).mean(0))
     unit = np.where(scale > 1e-12, 1.0 / np.maximum(scale, 1e-12), 0.0)
-    directions = block_diag(
-        np.hstack([ridge, components]) * unit, np.eye(design.n_base)
-    )
+    directions = block_diag(np.hstack([ridge, components]) * unit, np.eye(n_kept))
     reduced = replace(design, directions=directions)
     features = reduced.features(X)
     n_ridge = len(ridge.T)

@@ -118,6 +118,11 @@ class LogisticPrior:
         logits = self.frequencies.log_ratio(labels, codes, n_tasks, weight)
         return logits if len(self.mean) > 1 else logits[:, 1:] - logits[:, :1]
 
+    @property
+    def row_noise(self) -> float:
+        """Unit of the precisions that states keep, which are those of the weights."""
+        return 1.0
+
 
 def indicators(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Class indices as columns: the second class alone, or one column per class."""

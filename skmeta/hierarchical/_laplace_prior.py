@@ -19,8 +19,8 @@ from ._optimise import (
     Problem,
     default_ridge_groups,
     expectation_maximisation,
-    initial_factor,
     maximise,
+    varying_columns,
 )
 from ._prior import (
     COVARIANCES,
@@ -30,6 +30,7 @@ from ._prior import (
     sampled_tasks,
     symmetric_root,
 )
+from ._statistics import aged
 
 # Directions of the prior of a new task with less than this share of the largest
 # variance are dropped: the state of a task grows with the square of their number.
@@ -49,6 +50,8 @@ def fit_logistic_prior(
     covariance: str = "auto",
     *,
     n_base: int = 0,
+    n_products: int = 0,
+    decay: float = 1.0,
     center: np.ndarray | None = None,
     ordered: bool = False,
     max_iter: int = 30,
@@ -80,6 +83,11 @@ def fit_logistic_prior(
         kept as the mean unless changing it is better by more than a standard error.
     n_base : int, default=0
         How many of the last features are predictions of a pooled model.
+    n_products : int, default=0
+        How many of the features before these only the mean depends on, see
+        `fit_prior`.
+    decay : float, default=1.0
+        What a support row counts less for each row of its task after it.
     center : ndarray of shape (n_columns, n_features), default=None
         Weights towards which the ridge shrinks the means; zero by default. See
         ``Design.pooled_weights``.
@@ -111,11 +119,12 @@ def fit_logistic_prior(
     n_columns = 1 if n_classes == 2 else n_classes
     start = np.zeros((n_columns, features.shape[1])) if center is None else center
     data = LogisticData(features, labels, codes, len(present), n_classes, start)
-    groups = default_ridge_groups(features.shape[1], n_base)
+    groups = default_ridge_groups(features.shape[1], n_base, n_products=n_products)
+    varying = varying_columns(features.shape[1], n_base, n_products)
     if covariance != "auto":
-        return _fit_structure(data, covariance, groups, max_iter).prior
-    names = dict.fromkeys(["none", *candidates(len(present), len(groups))])
-    fits = [_fit_structure(data, name, groups, max_iter) for name in names]
+        return _fit_structure(data, covariance, groups, max_iter, varying).prior
+    names = dict.fromkeys(["none", *candidates(len(present), len(varying))])
+    fits = [_fit_structure(data, name, groups, max_iter, varying) for name in names]
     if n_base and center is not None:
         # The pooled model as it is, corrected by the task in terms of its prediction.
         columns = np.r_[0, len(groups) - n_base : len(groups)]
@@ -123,7 +132,7 @@ def fit_logistic_prior(
         names = dict.fromkeys(["none", *candidates(len(present), len(columns))])
         fits += [_fit_structure(few, name, known, max_iter) for name in names]
     frequencies = _frequencies(data) if ordered else [None]
-    return _choose(fits, len(groups), n_base, frequencies)
+    return _choose(fits, len(groups), n_base, frequencies, decay)
 
 
 @dataclass(frozen=True)
@@ -138,13 +147,13 @@ class _Fit:
         return self.bound.data
 
 
-def _fit_structure(data, covariance, groups, max_iter):
+def _fit_structure(data, covariance, groups, max_iter, varying=None):
     """Variances from as many tasks as time allows, means from all of them."""
     bound = quadratic_of(data.take(_sample(data)))
     theta, last, n_iter = None, -np.inf, 0
     while n_iter < max_iter:
         n_iter += 1
-        problem = Problem(bound.parts(), covariance, groups, fixed_noise=1.0)
+        problem = Problem(bound.parts(), covariance, groups, 1.0, varying)
         theta = _start(problem) if theta is None else theta
         theta = maximise(problem, theta, 5).x
         value = bound.value(problem, theta)
@@ -175,10 +184,10 @@ def _with_means(prior, bound) -> LogisticPrior:
 
 
 def _start(problem):
-    cov, _, slopes, _ = expectation_maximisation(
-        problem.parts, problem.groups, fixed_noise=1.0
+    found = expectation_maximisation(
+        problem.parts, problem.groups, fixed_noise=1.0, varying=problem.varying
     )
-    return problem.pack(initial_factor(cov, problem.covariance), 1.0, slopes)
+    return problem.start(*found[:3])
 
 
 def _frequencies(data):
@@ -189,7 +198,7 @@ def _frequencies(data):
 
 
 def _choose(
-    fits: list[_Fit], n_features: int, n_base: int, frequencies: list
+    fits: list[_Fit], n_features: int, n_base: int, frequencies: list, decay: float
 ) -> LogisticPrior:
     """Prior, scale and row weight that predict later rows of new tasks best.
 
@@ -203,7 +212,7 @@ def _choose(
     fold = np.random.default_rng(0).permutation(len(sample)) % N_FOLDS
     losses = [
         [
-            later_loss(fit.data.take(sample[fold == k]), trial)
+            later_loss(fit.data.take(sample[fold == k]), trial, decay)
             for fit in fits
             for trial in versions(_without(fit, sample[fold != k]), frequencies)
         ]
@@ -284,19 +293,21 @@ def versions(prior: LogisticPrior, frequencies=(None,)) -> list[LogisticPrior]:
     ]
 
 
-def later_loss(data: LogisticData, prior: LogisticPrior) -> np.ndarray:
+def later_loss(
+    data: LogisticData, prior: LogisticPrior, decay: float = 1.0
+) -> np.ndarray:
     """Log-loss of every task after 2, 5 and 20 of its rows, averaged."""
     position = row_positions(data.codes)
-    losses = [_loss_after(data, prior, position < n_shots) for n_shots in SHOTS]
+    losses = [_loss_after(data, prior, position < n, decay) for n in SHOTS]
     return np.mean(losses, axis=0)
 
 
-def _loss_after(data, prior, support) -> np.ndarray:
+def _loss_after(data, prior, support, decay) -> np.ndarray:
     """Log-loss of the rows of every task outside the support; zero without any."""
     X, y, codes = data.features, data.labels, data.codes
-    state = logistic_posterior(
-        prior, X[support], y[support], codes[support], data.n_tasks, data.n_classes
-    )
+    rows = X[support], y[support], codes[support]
+    weight = aged(codes[support], None, decay)
+    state = logistic_posterior(prior, *rows, data.n_tasks, data.n_classes, weight)
     query = ~support
     proba = predict_proba(prior, state, X[query], codes[query])
     loss = -np.log(np.maximum(proba[np.arange(len(proba)), y[query]], 1e-12))

@@ -38,7 +38,10 @@ def structure_mask(covariance: str, n_features: int) -> np.ndarray:
 
 
 def default_ridge_groups(
-    n_features: int, n_base: int = 0, task_level: np.ndarray | None = None
+    n_features: int,
+    n_base: int = 0,
+    task_level: np.ndarray | None = None,
+    n_products: int = 0,
 ) -> np.ndarray:
     """Groups of features whose mean slopes are shrunk alike.
 
@@ -46,15 +49,26 @@ def default_ridge_groups(
     pooled model, must not be shrunk as hard as the many raw features beside them. Nor
     must the columns in the mask `task_level`, which only differ between tasks, as the
     age of a patient: what they explain is the level of a task, and how much that
-    varies has nothing to do with how much the target varies within tasks. A group of
-    -1 means that the mean is known.
+    varies has nothing to do with how much the target varies within tasks. The
+    `n_products` columns before the pooled ones say how slopes depend on such columns,
+    which has a size of its own too. A group of -1 means that the mean is known.
     """
     groups = np.ones(n_features, dtype=int)
     if task_level is not None:
         groups[task_level] = 2
+    groups[n_features - n_base - n_products :] = 4
     groups[n_features - n_base :] = 3
     groups[0] = 0
     return np.unique(groups, return_inverse=True)[1]
+
+
+def varying_columns(n_features: int, n_base: int, n_products: int) -> np.ndarray:
+    """Columns whose weights may differ between tasks: all but the products.
+
+    Within a task a product is a multiple of a column that has a weight of its own.
+    """
+    end = n_features - n_base
+    return np.r_[: end - n_products, end:n_features]
 
 
 def ridge_vector(
@@ -140,8 +154,8 @@ class Problem:
     fixed_noise : float, default=None
         Noise variance where it is known.
     varying : ndarray of shape (n_varying,), default=None
-        Features whose weights may differ between tasks with a diagonal covariance; all
-        by default.
+        Features whose weights may differ between tasks, the constant first; all by
+        default.
     """
 
     parts: Sequence[Statistics]
@@ -151,10 +165,11 @@ class Problem:
     varying: np.ndarray | None = None
 
     def __post_init__(self):
-        self.n_features = len(self.groups)
-        self.mask = structure_mask(self.covariance, self.n_features)
-        if self.varying is not None:
-            self.mask = self.mask[:, self.varying]
+        if self.varying is None:
+            self.varying = np.arange(len(self.groups))
+        structure = structure_mask(self.covariance, len(self.varying))
+        self.mask = np.zeros((len(self.groups), structure.shape[1]), dtype=bool)
+        self.mask[self.varying] = structure
         self.n_free = int(self.mask.sum())
         self.n_rows = max(sum(s.count.sum() for s in self.parts), 1.0)
         self.correlated = self.covariance in ("full", "low_rank") and self.mask.size > 1
@@ -163,6 +178,12 @@ class Problem:
         """Parameter vector: free entries of the factor, then log variances."""
         log_noise = np.log(max(noise - NOISE_FLOOR, NOISE_FLOOR))
         return np.r_[factor[self.mask], log_noise, np.log(slope_variances)]
+
+    def start(self, cov, noise, slope_variances) -> np.ndarray:
+        """Parameter vector for a covariance of the features that vary."""
+        factor = np.zeros(self.mask.shape)
+        factor[self.varying] = initial_factor(cov, self.covariance)
+        return self.pack(factor, noise, slope_variances)
 
     def unpack(self, theta):
         """Factor, noise and ridge of a parameter vector."""
@@ -195,10 +216,10 @@ class Problem:
         value -= 0.5 * weak @ theta**2
         gradient -= weak * theta
         if self.correlated:
-            strength = 0.5 * self.n_features
-            log_det, d_log_det = correlation_penalty(factor)
+            strength = 0.5 * len(self.varying)
+            log_det, d_log_det = correlation_penalty(factor[self.varying])
             value += strength * log_det
-            d_factor += strength * d_log_det
+            d_factor[self.varying] += strength * d_log_det
         gradient[:n_free] += d_factor[self.mask]
         if not np.isfinite(value):
             return 1e10, np.zeros_like(theta)
@@ -232,8 +253,9 @@ def expectation_maximisation(
     groups: np.ndarray,
     n_steps: int = 10,
     fixed_noise: float | None = None,
+    varying: np.ndarray | None = None,
 ):
-    """EM for a full covariance, from a neutral start.
+    """EM for a full covariance of the features that vary, from a neutral start.
 
     Monotone and free of step sizes, so a good first stretch [1]_; its last stretch is
     slow, which is why `maximise` takes over. An EM step of a variance component is a
@@ -241,7 +263,7 @@ def expectation_maximisation(
 
     Returns
     -------
-    cov : ndarray of shape (n_features, n_features)
+    cov : ndarray of shape (n_varying, n_varying)
     noise : float
     slope_variances : ndarray of shape (n_groups,)
         Variances of the entries of the shared mean, by ridge group.
@@ -253,7 +275,9 @@ def expectation_maximisation(
     .. [1] N. M. Laird and J. H. Ware, "Random-effects models for longitudinal data",
        Biometrics 38 (1982), 963-974.
     """
-    p = len(groups)
+    every = np.eye(len(groups))
+    chosen = every if varying is None else every[:, varying]
+    p = len(chosen.T)
     n_tasks = sum(s.n_tasks for s in parts)
     n_rows = max(sum(s.count.sum() for s in parts), 1.0)
     cov = np.eye(p) * 0.1 / p
@@ -263,10 +287,11 @@ def expectation_maximisation(
     for _ in range(n_steps):
         ridge = ridge_vector(slope_variances, groups)
         value, d_cov, d_noise, squares = summed_evidence(
-            parts, np.linalg.cholesky(cov), noise, ridge
+            parts, chosen @ np.linalg.cholesky(cov), noise, ridge
         )
         trace.append(value)
-        means = group_sums(squares, groups) / group_sums(np.ones(p), groups)
+        means = group_sums(squares, groups) / group_sums(np.ones(len(groups)), groups)
+        d_cov = chosen.T @ d_cov @ chosen
         slope_variances = np.maximum(means, 1e-8)
         cov = positive(cov + cov @ (2 * d_cov) @ cov / n_tasks)
         if fixed_noise is None:

@@ -14,8 +14,8 @@ from ._optimise import (
     Problem,
     default_ridge_groups,
     expectation_maximisation,
-    initial_factor,
     maximise,
+    varying_columns,
 )
 from ._serial import SerialStatistics, log_jacobian, whitened
 from ._statistics import Statistics
@@ -38,7 +38,9 @@ def fit_prior(
     covariance: str = "auto",
     *,
     early: Sequence[Statistics] = (),
+    recent: Sequence[Statistics] = (),
     n_base: int = 0,
+    n_products: int = 0,
     center: np.ndarray | None = None,
     max_iter: int = 300,
 ) -> Prior:
@@ -68,9 +70,14 @@ def fit_prior(
         later rows, "auto" takes the highest marginal likelihood less one for each
         parameter (Schwarz's logarithm would be too much: a variance that is not needed
         goes to zero by itself and then costs nothing).
+    recent : sequence of Statistics, default=()
+        The same rows as adapting sees them, where it lets older ones count less.
     n_base : int, default=0
         How many of the last features are predictions of a pooled model; their mean
         slopes have a ridge of their own.
+    n_products : int, default=0
+        How many of the features before these are products of a column with one that
+        describes the task. Only the mean depends on them, with a ridge of their own.
     center : ndarray of shape (n_features,), default=None
         Weights towards which the ridge shrinks the mean; zero by default. See
         ``Design.pooled_weights``.
@@ -96,21 +103,31 @@ def fit_prior(
         raise ValueError("Learning a prior needs at least one task with rows.")
     center = np.zeros(statistics.n_features) if center is None else center
     statistics = statistics.take(seen).shifted(center)
-    early = [part.take(seen).shifted(center) for part in early]
+    early, recent = (
+        [part.take(seen).shifted(center) for part in parts]
+        for parts in (early, recent or early)
+    )
     chosen = sampled_tasks(statistics.n_tasks, statistics.n_features)
     chosen = slice(None) if chosen is None else chosen
-    sample, early = statistics.take(chosen), [part.take(chosen) for part in early]
-    names = candidates(*sample.cross.shape) if covariance == "auto" else [covariance]
+    sample = statistics.take(chosen)
+    early, recent = ([p.take(chosen) for p in parts] for parts in (early, recent))
+    varying = varying_columns(statistics.n_features, n_base, n_products)
+    names = [covariance]
+    if covariance == "auto":
+        names = candidates(sample.n_tasks, len(varying))
     if covariance == "auto" and early and names != ["none"]:
         names = ["none", *names]
     groups = default_ridge_groups(
-        statistics.n_features, n_base, statistics.task_level()
+        statistics.n_features, n_base, statistics.task_level(), n_products
     )
-    start = expectation_maximisation([sample], groups)
-    fits = [fit_structure(sample, name, groups, start, max_iter) for name in names]
+    start = expectation_maximisation([sample], groups, varying=varying)
+    fits = [
+        fit_structure(Problem([sample], name, groups, varying=varying), start, max_iter)
+        for name in names
+    ]
     if covariance == "auto" and early and isinstance(early[-1], SerialStatistics):
         fits = with_fewer_slopes(fits, sample, early[-1], groups, max_iter)
-    best, errors = choose_by_prediction(fits, sample, early)
+    best, errors = choose_by_prediction(fits, sample, early, recent)
     prior = replace(best.prior(statistics), **errors)
     return replace(prior, mean=center + prior.mean)
 
@@ -170,13 +187,9 @@ class Fit:
         )
 
 
-def fit_structure(statistics, covariance, groups, start, max_iter) -> Fit:
-    """Best variances of one structure."""
-    problem = Problem([statistics], covariance, groups)
-    cov, noise, slope_variances, _ = start
-    factor = initial_factor(cov, covariance)
-    theta = problem.pack(factor, noise, slope_variances)
-    return fitted(problem, theta, max_iter)
+def fit_structure(problem: Problem, start, max_iter: int) -> Fit:
+    """Best variances of one structure, from what EM has found."""
+    return fitted(problem, problem.start(*start[:3]), max_iter)
 
 
 def fitted(problem: Problem, theta: np.ndarray, max_iter: int) -> Fit:
@@ -188,7 +201,10 @@ def fitted(problem: Problem, theta: np.ndarray, max_iter: int) -> Fit:
 
 
 def choose_by_prediction(
-    fits: list[Fit], statistics: Statistics, early: Sequence[Statistics]
+    fits: list[Fit],
+    statistics: Statistics,
+    early: Sequence[Statistics],
+    recent: Sequence[Statistics],
 ) -> tuple[Fit, dict[str, float]]:
     """Structure and errors of support rows that predict later rows of held-out tasks.
 
@@ -206,6 +222,8 @@ def choose_by_prediction(
         All rows of the tasks.
     early : sequence of Statistics
         First rows of the same tasks, for some numbers of rows.
+    recent : sequence of Statistics
+        The same rows as adapting sees them.
 
     Returns
     -------
@@ -222,8 +240,8 @@ def choose_by_prediction(
     fold = np.random.default_rng(0).permutation(statistics.n_tasks) % N_FOLDS
     losses = np.empty((len(trials), len(early), statistics.n_tasks))
     for held_out in (fold == k for k in np.unique(fold)):
-        parts = [part.take(held_out) for part in early]
-        rest = [statistics.take(held_out) - part for part in parts]
+        rest = [statistics.take(held_out) - part.take(held_out) for part in early]
+        parts = [part.take(held_out) for part in recent]
         priors = {fit: fit.prior(statistics.take(~held_out)) for fit in fits}
         for i, (fit, errors) in enumerate(trials):
             prior = replace(priors[fit], **errors)
@@ -287,22 +305,22 @@ def with_fewer_slopes(fits, statistics, early, groups, max_iter) -> list[Fit]:
     if max(gains) <= 0:
         return fits
     varying = varying_slopes(fit, early, _SERIAL[int(np.argmax(gains))])
-    if len(varying) == len(groups):
+    if len(varying) == len(fit.factor.T):
         return fits
     problem = Problem([statistics], "diagonal", groups, varying=varying)
     slopes = np.full(groups.max(), 1 / len(groups))
-    theta = problem.pack(fit.factor[:, varying], fit.noise, slopes)
+    theta = problem.pack(_diagonal(fit)[:, varying], fit.noise, slopes)
     fewer = fitted(problem, theta, max_iter)
     return [*fits[: place[0]], fewer, *fits[place[0] :]]
 
 
 def varying_slopes(fit: Fit, early: SerialStatistics, serial: float) -> np.ndarray:
     """Features, the constant among them, whose weights differ between tasks."""
-    varying = np.flatnonzero(np.abs(np.diagonal(fit.factor)) > 1e-4)
-    varying = np.union1d(0, varying)
+    factor = _diagonal(fit)
+    varying = np.union1d(0, np.flatnonzero(np.diagonal(factor) > 1e-4))
 
     def density(kept):
-        return serial_density(replace(fit, factor=fit.factor[:, kept]), early, serial)
+        return serial_density(replace(fit, factor=factor[:, kept]), early, serial)
 
     best = density(varying)
     while len(varying) > 1:
@@ -312,6 +330,11 @@ def varying_slopes(fit: Fit, early: SerialStatistics, serial: float) -> np.ndarr
             break
         best, varying = max(densities), trials[int(np.argmax(densities))]
     return varying
+
+
+def _diagonal(fit: Fit) -> np.ndarray:
+    """Square factor of a diagonal covariance, features that do not vary included."""
+    return np.diag(np.abs(fit.factor).max(1))
 
 
 def serial_density(fit: Fit, early: Statistics, serial: float) -> float:

@@ -10,12 +10,12 @@ import numpy as np
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..exceptions import DivergenceError
 from ..tasks._table import join_tables, row_positions
-from ._base import HierarchicalMixin, TaskSupport
+from ._base import HierarchicalMixin
 from ._gaussian import posterior, predict, training_posterior
 from ._misfit import with_misfit
 from ._prior import SHOTS, fit_prior
-from ._serial import accumulate_serial, empty_serial
-from ._statistics import accumulate, concatenate, empty_statistics
+from ._serial import accumulate_serial
+from ._statistics import accumulate, concatenate
 
 
 class HierarchicalRegressor(
@@ -46,6 +46,20 @@ class HierarchicalRegressor(
         of held-out training tasks from their first 2, 5 and 20 as well as any, by
         cross-validation over tasks in row order. It also decides how much a support
         row counts: less where the rows of a task resemble each other.
+    task_features : array-like of str or int, default=None
+        Names or positions of the columns that describe the task, such as the size of a
+        store: one value in all rows of a task. Positions do not count `group_column`.
+        They move what is expected of every slope of a new task [3]_, and not only of
+        its level, so that a prediction without any row is already personal.
+    neighbors : int, default=None
+        Size of the neighborhoods of training tasks that a new task may be in, for tasks
+        that form clusters [4]_. Its first rows tell in which, or in none. How often new
+        tasks are in one is learned: where tasks do not cluster nothing changes. None
+        knows tasks by the mean and covariance of their weights alone.
+    recency : float, default=None
+        Half-life of support rows, for tasks that drift: a row counts half for every
+        `recency` rows of its task after it, in the order they come in. None lets all
+        count the same. What is learned across tasks is learned from all rows alike.
     cv : int, default=5
         Folds over tasks for the predictions of `base_estimator`.
     n_shots : int, default=5
@@ -65,6 +79,9 @@ class HierarchicalRegressor(
         What was learned: mean and covariance of the weights of a new task, in the
         coordinates of standardised features and target; the variance of the noise;
         how much a support row counts; the correlation of consecutive errors.
+    neighborhoods_ : Neighborhoods
+        Of the training tasks, in latent coordinates in which the prior is standard
+        normal, and how often new tasks are in one; None without `neighbors`.
     base_estimator_ : estimator
         Fitted on all rows; None without `base_estimator`.
     states_ : TaskStates
@@ -84,6 +101,10 @@ class HierarchicalRegressor(
        38, 1982.
     .. [2] Diggle. "An approach to the analysis of repeated measurements", Biometrics
        44, 1988.
+    .. [3] Raudenbush and Bryk. "A hierarchical model for studying school effects",
+       Sociology of Education 59, 1986.
+    .. [4] West. "Approximating posterior distributions by mixtures", Journal of the
+       Royal Statistical Society B 55, 1993.
 
     Examples
     --------
@@ -104,6 +125,9 @@ class HierarchicalRegressor(
         base_estimator=None,
         *,
         covariance="auto",
+        task_features=None,
+        neighbors=None,
+        recency=None,
         cv=5,
         n_shots=5,
         support="random",
@@ -111,6 +135,9 @@ class HierarchicalRegressor(
     ):
         self.base_estimator = base_estimator
         self.covariance = covariance
+        self.task_features = task_features
+        self.neighbors = neighbors
+        self.recency = recency
         self.cv = cv
         self.n_shots = n_shots
         self.support = support
@@ -132,14 +159,20 @@ class HierarchicalRegressor(
             early = [self._early.take(kept), self._first_rows(rows)]
             self._early = join_tables(early)
         center = self._pooled_center()
+        early = self._early_rows(training.ids)
         self.prior_ = fit_prior(
             training.rows,
             self.covariance,
-            early=self._early_statistics(training.ids),
+            early=[self._statistics(rows) for rows in early],
+            recent=[self._statistics(rows, self._decay) for rows in early]
+            if self._decay < 1
+            else (),
             n_base=self._n_base,
+            n_products=self._design.n_products,
             center=None if center is None else center[0],
         )
         self._training = training
+        self.neighborhoods_ = self._learn_neighborhoods()
         return summary
 
     def _forget_training(self, ids):
@@ -155,9 +188,12 @@ class HierarchicalRegressor(
         return replace(table, X=features, y=self._design.encode(table.y))
 
     def _counted(self, rows, training):
+        recent = None if self._decay == 1 else self._statistics(rows, self._decay)
+        return self._supports(rows, self._statistics(rows), training, recent)
+
+    def _statistics(self, rows, decay=1.0):
         count = accumulate_serial if self._ordered else accumulate
-        statistics = count(rows.X, rows.y, rows.codes, rows.n_tasks, rows.weight)
-        return TaskSupport(rows.ids, statistics, np.full(rows.n_tasks, training))
+        return count(rows.X, rows.y, rows.codes, rows.n_tasks, rows.weight, decay)
 
     @staticmethod
     def _first_rows(rows):
@@ -165,27 +201,25 @@ class HierarchicalRegressor(
         early = row_positions(rows.codes) < max(SHOTS)
         return rows.take_rows(np.flatnonzero(early))
 
-    def _early_statistics(self, ids):
-        """Statistics of the first few rows of the training tasks."""
+    def _early_rows(self, ids):
+        """First few rows of the training tasks, for every number of them."""
         if self.covariance != "auto":
             return []
         place = {task: i for i, task in enumerate(self._early.ids)}
         rows = self._early.take([place[task] for task in ids])
         position = row_positions(rows.codes)
-        parts = [rows.take_rows(np.flatnonzero(position < n)) for n in SHOTS]
-        return [self._counted(part, training=True).rows for part in parts]
+        return [rows.take_rows(np.flatnonzero(position < n)) for n in SHOTS]
 
     _combine_rows = staticmethod(operator.add)
     _join_rows = staticmethod(concatenate)
 
     def _prior_summary(self, ids):
-        empty = empty_serial if self._ordered else empty_statistics
-        rows = empty(len(ids), self._design.n_features)
-        return TaskSupport(ids, rows, np.zeros(len(ids), dtype=bool))
+        rows = self._no_rows(ids)
+        return self._counted(replace(rows, y=np.zeros(0)), training=False)
 
     def _posterior(self, support):
         try:
-            return posterior(self.prior_, support.rows)
+            return posterior(self.prior_, self._adapted_to(support))
         except np.linalg.LinAlgError as error:
             task = support.ids[0] if len(support.ids) == 1 else None
             which = "" if task is None else f" to task {task!r}"
@@ -195,7 +229,11 @@ class HierarchicalRegressor(
             ) from error
 
     def _training_posterior(self, support):
-        return training_posterior(self.prior_, support.rows)
+        return training_posterior(self.prior_, self._adapted_to(support))
+
+    @staticmethod
+    def _adapted_to(support):
+        return support.rows if support.recent is None else support.recent
 
     def _forward(self, state, table, return_std=False):
         features = self._design_rows(table)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._statistics import Statistics, accumulate, outer_sums
+from ._statistics import Statistics, accumulate, later_rows, outer_sums, repeated
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,22 @@ class SerialStatistics(Statistics):
 
     def __add__(self, later: SerialStatistics) -> SerialStatistics:
         """Statistics of the rows of both, those of `later` being the later ones."""
-        rows = super().__add__(later)
-        lag = self.lag + later.lag + _outer(later.first, self.last)
+        rows, kept = super().__add__(later), later.kept_before()[:, None, None]
+        between = kept / self.decay * _outer(later.first, self.last)
+        lag = kept * self.lag + later.lag + between
         first = np.where(self.count[:, None] > 0, self.first, later.first)
         last = np.where(later.count[:, None] > 0, later.last, self.last)
-        return SerialStatistics(*rows.fields, lag, first, last)
+        return SerialStatistics(*rows.fields, lag, first, last, decay=self.decay)
 
     def shifted(self, weights: np.ndarray) -> SerialStatistics:
         """Statistics of what is left of the target after ``features @ weights``."""
         change = np.eye(len(weights) + 1)
         change[:-1, -1] = -weights
-        return SerialStatistics(
-            *super().shifted(weights).fields,
-            change.T @ self.lag @ change,
-            self.first @ change,
-            self.last @ change,
+        return replace(
+            super().shifted(weights),
+            lag=change.T @ self.lag @ change,
+            first=self.first @ change,
+            last=self.last @ change,
         )
 
 
@@ -59,6 +60,7 @@ def accumulate_serial(
     codes: np.ndarray,
     n_tasks: int,
     weights: np.ndarray | None = None,
+    decay: float = 1.0,
 ) -> SerialStatistics:
     """Statistics of rows in long format that come in the order of the rows.
 
@@ -68,31 +70,33 @@ def accumulate_serial(
         As for `accumulate`.
     weights : ndarray of shape (n_rows,), default=None
         How often each row comes, one time after the other.
+    decay : float, default=1.0
+        What a row counts less for each row of its task after it.
 
     Returns
     -------
     SerialStatistics
         One entry per task.
     """
-    rows = accumulate(features, y, codes, n_tasks, weights)
+    rows = accumulate(features, y, codes, n_tasks, weights, decay)
+    weights = np.ones(len(codes)) if weights is None else weights
     order = np.argsort(codes, kind="stable")
     joined, task = np.column_stack([features, y])[order], codes[order]
     starts = np.r_[True, task[1:] != task[:-1]][: len(task)]
     follows = np.flatnonzero(~starts)
-    lag = outer_sums(joined[follows], joined[follows - 1], task[follows], n_tasks)
-    if weights is not None:
+    times = weights[order]
+    count = decay ** later_rows(task, times)
+    pairs = joined[follows], joined[follows - 1], task[follows], n_tasks
+    lag = outer_sums(*pairs, (count * decay ** (times - 1))[follows])
+    if (times != 1).any():
         # A row that comes twice follows itself once.
-        lag += outer_sums(joined, joined, task, n_tasks, weights[order] - 1)
+        lag += outer_sums(
+            joined, joined, task, n_tasks, count * repeated(times - 1, decay)
+        )
     ends = np.r_[starts[1:], True][: len(task)]
     first, last = np.zeros((2, n_tasks, joined.shape[1]))
     first[task[starts]], last[task[ends]] = joined[starts], joined[ends]
-    return SerialStatistics(*rows.fields, lag, first, last)
-
-
-def empty_serial(n_tasks: int, n_features: int) -> SerialStatistics:
-    """Statistics of tasks of which nothing was seen."""
-    none = np.zeros(0, dtype=np.intp)
-    return accumulate_serial(np.zeros((0, n_features)), np.zeros(0), none, n_tasks)
+    return SerialStatistics(*rows.fields, lag, first, last, decay=decay)
 
 
 def whitened(statistics: Statistics, serial: float) -> Statistics:
@@ -102,7 +106,9 @@ def whitened(statistics: Statistics, serial: float) -> Statistics:
     become independent with the same variance when ``serial`` times the row before is
     taken from each row but the first and the rest divided by
     ``sqrt(1 - serial ** 2)`` [1]_. The sums of the outer products of such rows follow
-    from those of the rows as they were and of each with the one before it.
+    from those of the rows as they were and of each with the one before it. Where rows
+    count less the older they are, a row made independent counts as the newer of the two
+    that it comes from.
 
     Parameters
     ----------
@@ -129,10 +135,12 @@ def whitened(statistics: Statistics, serial: float) -> Statistics:
             [statistics.cross[:, None], statistics.energy[:, None, None]],
         ]
     )
-    first = _outer(statistics.first, statistics.first)
+    decay = statistics.decay
+    oldest = statistics.kept_before()[:, None, None] / decay
+    first = oldest * _outer(statistics.first, statistics.first)
     last = _outer(statistics.last, statistics.last)
     lag = statistics.lag + statistics.lag.swapaxes(1, 2)
-    moved = every - first - serial * lag + serial**2 * (every - last)
+    moved = every - first - serial * lag + serial**2 / decay * (every - last)
     total = first + moved / (1 - serial**2)
     return Statistics(
         total[:, :-1, :-1], total[:, :-1, -1], total[:, -1, -1], statistics.count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -18,7 +18,8 @@ class Statistics:
     """What a Gaussian linear model needs to know of the rows of each task.
 
     Statistics of disjoint rows add up, so ``a + b`` is the streaming update: the
-    posterior of a sum is the posterior of the union of the rows.
+    posterior of a sum is the posterior of the union of the rows, those of `b` being the
+    later ones.
 
     Parameters
     ----------
@@ -30,12 +31,16 @@ class Statistics:
         Sum of squared targets.
     count : ndarray of shape (n_tasks,)
         Number of rows (sum of weights).
+    decay : float, default=1.0
+        What a row counts less, by this factor, for each row of its task after it; all
+        four arrays are of rows that count so.
     """
 
     gram: np.ndarray
     cross: np.ndarray
     energy: np.ndarray
     count: np.ndarray
+    decay: float = field(default=1.0, kw_only=True)
 
     @property
     def fields(self) -> tuple[np.ndarray, ...]:
@@ -54,15 +59,24 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         """Statistics of the union of the rows, task by task."""
+        kept = other.kept_before()
         return Statistics(
-            self.gram + other.gram,
-            self.cross + other.cross,
-            self.energy + other.energy,
-            self.count + other.count,
+            kept[:, None, None] * self.gram + other.gram,
+            kept[:, None] * self.cross + other.cross,
+            kept * self.energy + other.energy,
+            kept * self.count + other.count,
+            decay=self.decay,
         )
 
+    def kept_before(self) -> np.ndarray:
+        """Factor by which rows count less that came before all of these.
+
+        For n rows it is ``decay ** n``, and their count is a geometric sum.
+        """
+        return np.maximum(1 - (1 - self.decay) * self.count, 0)
+
     def __sub__(self, other: Statistics) -> Statistics:
-        """Statistics of the rows that are not in `other`, task by task."""
+        """Statistics of the rows that are not in `other`; both without decay."""
         return Statistics(
             self.gram - other.gram,
             self.cross - other.cross,
@@ -72,13 +86,13 @@ class Statistics:
 
     def take(self, tasks) -> Self:
         """Statistics of some tasks: a slice, an index array or a mask."""
-        return type(self)(*(field[tasks] for field in self.fields))
+        return type(self)(*(part[tasks] for part in self.fields), decay=self.decay)
 
     def shifted(self, weights: np.ndarray) -> Statistics:
         """Statistics of what is left of the target after ``features @ weights``."""
         explained = self.gram @ weights
         energy = self.energy - (2 * self.cross - explained) @ weights
-        return Statistics(self.gram, self.cross - explained, energy, self.count)
+        return replace(self, cross=self.cross - explained, energy=energy)
 
     def task_level(self) -> np.ndarray:
         """Which columns vary, but within no task, as the age of a patient does."""
@@ -103,7 +117,8 @@ def empty_statistics(n_tasks: int, n_features: int) -> Statistics:
 def concatenate(parts: list[Statistics]) -> Statistics:
     """Statistics of the tasks of all parts, one after the other."""
     fields = zip(*(part.fields for part in parts), strict=True)
-    return type(parts[0])(*(np.concatenate(field) for field in fields))
+    joined = (np.concatenate(arrays) for arrays in fields)
+    return type(parts[0])(*joined, decay=parts[0].decay)
 
 
 def padded_blocks(
@@ -154,6 +169,7 @@ def accumulate(
     codes: np.ndarray,
     n_tasks: int,
     weights: np.ndarray | None = None,
+    decay: float = 1.0,
 ) -> Statistics:
     """Statistics of rows in long format, all tasks at once.
 
@@ -169,16 +185,59 @@ def accumulate(
         Number of tasks; those without rows get zeros.
     weights : ndarray of shape (n_rows,), default=None
         Weight of every row: the inverse of its noise relative to the others.
+    decay : float, default=1.0
+        What a row counts less for each row of its task after it.
 
     Returns
     -------
     Statistics
         One entry per task.
     """
+    weights = aged(codes, weights, decay)
     joined = np.column_stack([features, y])
     total = outer_sums(joined, joined, codes, n_tasks, weights)
     count = np.bincount(codes, weights, minlength=n_tasks).astype(float)
-    return Statistics(total[:, :-1, :-1], total[:, :-1, -1], total[:, -1, -1], count)
+    every = total[:, :-1, :-1], total[:, :-1, -1], total[:, -1, -1], count
+    return Statistics(*every, decay=decay)
+
+
+def aged(codes, weights, decay):
+    """Weights of rows that count less by a factor for each row of their task after.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows,)
+        Task of every row; rows of one task are in the order of time.
+    weights : ndarray of shape (n_rows,) or None
+        How often each row comes, one time after the other; None is once.
+    decay : float
+        The factor.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), or None where every row counts once
+    """
+    if decay == 1:
+        return weights
+    weights = np.ones(len(codes)) if weights is None else weights
+    return decay ** later_rows(codes, weights) * repeated(weights, decay)
+
+
+def later_rows(codes, weights) -> np.ndarray:
+    """Sum of the weights of the rows of the same task that come after each row."""
+    order = np.argsort(codes, kind="stable")
+    total = np.cumsum(weights[order])
+    last = np.cumsum(np.bincount(codes)) - 1
+    later = np.empty(len(codes))
+    later[order] = total[last[codes[order]]] - total
+    return later
+
+
+def repeated(times, decay):
+    """What a row counts that comes so many times, one after the other."""
+    if decay == 1:
+        return times
+    return np.expm1(times * np.log(decay)) / (decay - 1)
 
 
 def outer_sums(left, right, codes, n_tasks, weights=None) -> np.ndarray:

@@ -17,6 +17,7 @@ from ..hierarchical._base import TaskSupport
 from ..hierarchical._design import Design
 from ..hierarchical._gaussian import Prior
 from ..hierarchical._laplace import ClassFrequencies, LogisticPrior
+from ..hierarchical._neighbors import Neighborhoods
 from ..hierarchical._serial import SerialStatistics
 from ..hierarchical._statistics import Statistics
 from ..tasks._table import TaskTable
@@ -27,6 +28,7 @@ _PARTS = (
     ClassFrequencies,
     Design,
     LogisticPrior,
+    Neighborhoods,
     Prior,
     SerialStatistics,
     Statistics,
