@@ -22,7 +22,7 @@ from skmeta.hierarchical._optimise import (
     default_ridge_groups,
     varying_columns,
 )
-from skmeta.hierarchical._prior import COVARIANCES
+from skmeta.hierarchical._prior import COVARIANCES, fit_prior
 from skmeta.hierarchical._serial import accumulate_serial, whitened
 from skmeta.hierarchical._statistics import accumulate
 from skmeta.persistence import load, save
@@ -369,12 +369,13 @@ def test_recency_is_a_half_life(model):
     plain, recent, never = models
     recent.adapt(new, labels, groups=unseen)
     expected = outputs(recent, new, unseen)
+    for meta in (plain, never):
+        meta.adapt(new, labels, groups=unseen)
+    assert_allclose(outputs(plain, new, unseen), outputs(never, new, unseen), atol=1e-6)
+    assert np.abs(outputs(plain, new, unseen) - expected).max() > 0.01
+    plain.prior_ = recent.prior_
     plain.adapt(new, labels, groups=unseen, sample_weight=half)
     assert_allclose(outputs(plain, new, unseen), expected, atol=1e-8)
-    plain.adapt(new, labels, groups=unseen)
-    assert np.abs(outputs(plain, new, unseen) - expected).max() > 0.01
-    never.adapt(new, labels, groups=unseen)
-    assert_allclose(outputs(plain, new, unseen), outputs(never, new, unseen), atol=1e-6)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -396,16 +397,35 @@ def test_recent_rows_are_worth_more_where_tasks_drift(model):
     assert error[3] < error[1]  # known tasks
 
 
-def test_what_is_learned_across_tasks_is_learned_from_all_rows():
+def test_how_tasks_differ_is_learned_at_their_last_rows():
+    X, y, codes = wandering_tasks(40)
+    plain, recent = (
+        HierarchicalRegressor(covariance="diagonal", recency=recency).fit(
+            X, y, groups=codes
+        )
+        for recency in (None, 8)
+    )
+    rows = plain._design.features(X), plain._design.encode(y), codes, 40
+    expected = fit_prior(accumulate(*rows, decay=0.5 ** (1 / 8)), "diagonal")
+    assert_allclose(recent.prior_.mean, expected.mean, atol=1e-10)
+    assert_allclose(recent.prior_.factor, expected.factor, atol=1e-10)
+    assert recent.prior_.noise < 0.9 * plain.prior_.noise
+
+
+def test_tasks_that_age_are_learned_on_with_all_of_their_rows():
     X, y, codes = wandering_tasks(20, 15)
     first, rest = codes < 15, codes >= 15
     meta = HierarchicalRegressor(recency=3).fit(X[first], y[first], groups=codes[first])
     meta.partial_fit(X[rest], y[rest], groups=codes[rest])
     again = row_positions(codes) < 5
     meta.partial_fit(X[again], y[again], groups=codes[again])
-    rows = meta._training.rows
-    assert rows.decay == 1.0
-    assert (rows.count == 20).all()
+    training = meta._training
+    assert (training.rows.count == 20).all()
+    X, y, codes = (np.concatenate([part, part[again]]) for part in (X, y, codes))
+    rows = meta._design.features(X), meta._design.encode(y), codes, 20
+    expected = accumulate(*rows, decay=0.5 ** (1 / 3))
+    order = np.argsort(training.ids)
+    assert_allclose(training.recent.take(order).cross, expected.cross, atol=1e-9)
 
 
 # Tasks that are like some others

@@ -196,8 +196,8 @@ class TaskSupport:
         Values of the columns that describe a task, standardised; NaN for a task
         without rows.
     recent : Statistics, default=None
-        Statistics in which older rows count less, where adapting wants them; those in
-        `rows` are for learning across tasks.
+        Statistics in which older rows count less, where they are to; those in `rows`
+        tell what is left to be predicted after the first few.
     """
 
     ids: list

@@ -39,6 +39,7 @@ def fit_prior(
     *,
     early: Sequence[Statistics] = (),
     recent: Sequence[Statistics] = (),
+    whole: Statistics | None = None,
     n_base: int = 0,
     n_products: int = 0,
     center: np.ndarray | None = None,
@@ -72,6 +73,8 @@ def fit_prior(
         goes to zero by itself and then costs nothing).
     recent : sequence of Statistics, default=()
         The same rows as adapting sees them, where it lets older ones count less.
+    whole : Statistics, default=None
+        The rows of the tasks all alike, where older ones count less in `statistics`.
     n_base : int, default=0
         How many of the last features are predictions of a pooled model; their mean
         slopes have a ridge of their own.
@@ -102,14 +105,15 @@ def fit_prior(
     if not seen.any():
         raise ValueError("Learning a prior needs at least one task with rows.")
     center = np.zeros(statistics.n_features) if center is None else center
-    statistics = statistics.take(seen).shifted(center)
+    whole = statistics if whole is None else whole
+    statistics, whole = (s.take(seen).shifted(center) for s in (statistics, whole))
     early, recent = (
         [part.take(seen).shifted(center) for part in parts]
         for parts in (early, recent or early)
     )
     chosen = sampled_tasks(statistics.n_tasks, statistics.n_features)
     chosen = slice(None) if chosen is None else chosen
-    sample = statistics.take(chosen)
+    sample, whole = statistics.take(chosen), whole.take(chosen)
     early, recent = ([p.take(chosen) for p in parts] for parts in (early, recent))
     varying = varying_columns(statistics.n_features, n_base, n_products)
     names = [covariance]
@@ -127,7 +131,7 @@ def fit_prior(
     ]
     if covariance == "auto" and early and isinstance(early[-1], SerialStatistics):
         fits = with_fewer_slopes(fits, sample, early[-1], groups, max_iter)
-    best, errors = choose_by_prediction(fits, sample, early, recent)
+    best, errors = choose_by_prediction(fits, sample, early, recent, whole)
     prior = replace(best.prior(statistics), **errors)
     return replace(prior, mean=center + prior.mean)
 
@@ -205,6 +209,7 @@ def choose_by_prediction(
     statistics: Statistics,
     early: Sequence[Statistics],
     recent: Sequence[Statistics],
+    whole: Statistics,
 ) -> tuple[Fit, dict[str, float]]:
     """Structure and errors of support rows that predict later rows of held-out tasks.
 
@@ -219,11 +224,13 @@ def choose_by_prediction(
     fits : list of Fit
         From the simplest structure to the richest.
     statistics : Statistics
-        All rows of the tasks.
+        Rows of the tasks that means are learned from.
     early : sequence of Statistics
         First rows of the same tasks, for some numbers of rows.
     recent : sequence of Statistics
         The same rows as adapting sees them.
+    whole : Statistics
+        Rows of the tasks, of which those that are not early are to be predicted.
 
     Returns
     -------
@@ -232,7 +239,7 @@ def choose_by_prediction(
         How support rows err: ``"row_weight"`` or ``"serial"`` of the prior.
     """
     by_evidence = max(fits, key=lambda fit: fit.score)
-    later = np.array([statistics.count - part.count > 0 for part in early])
+    later = np.array([whole.count - part.count > 0 for part in early])
     judged = np.flatnonzero(later.any(0)) if len(early) else []
     if len(fits) == 1 or len(judged) < 2:
         return by_evidence, {}
@@ -240,7 +247,7 @@ def choose_by_prediction(
     fold = np.random.default_rng(0).permutation(statistics.n_tasks) % N_FOLDS
     losses = np.empty((len(trials), len(early), statistics.n_tasks))
     for held_out in (fold == k for k in np.unique(fold)):
-        rest = [statistics.take(held_out) - part.take(held_out) for part in early]
+        rest = [whole.take(held_out) - part.take(held_out) for part in early]
         parts = [part.take(held_out) for part in recent]
         priors = {fit: fit.prior(statistics.take(~held_out)) for fit in fits}
         for i, (fit, errors) in enumerate(trials):

@@ -59,7 +59,7 @@ class HierarchicalRegressor(
     recency : float, default=None
         Half-life of support rows, for tasks that drift: a row counts half for every
         `recency` rows of its task after it, in the order they come in. None lets all
-        count the same. What is learned across tasks is learned from all rows alike.
+        count the same. Across tasks it is learned how they differ at their last rows.
     cv : int, default=5
         Folds over tasks for the predictions of `base_estimator`.
     n_shots : int, default=5
@@ -161,12 +161,13 @@ class HierarchicalRegressor(
         center = self._pooled_center()
         early = self._early_rows(training.ids)
         self.prior_ = fit_prior(
-            training.rows,
+            self._adapted_to(training),
             self.covariance,
             early=[self._statistics(rows) for rows in early],
             recent=[self._statistics(rows, self._decay) for rows in early]
             if self._decay < 1
             else (),
+            whole=training.rows,
             n_base=self._n_base,
             n_products=self._design.n_products,
             center=None if center is None else center[0],
