@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from _ledger import RESULTS, load, table
+from scipy.stats import t
 
 HEAD = """# Results
 
@@ -66,6 +67,7 @@ def page():
         asked,
         personal,
         wrong_labels,
+        steps,
         rewards,
         speed,
         overhead,
@@ -404,6 +406,10 @@ def wrong_labels():
     return _plain("label_noise", "Wrong labels")
 
 
+def steps():
+    return _plain("adapt_steps", "Number of steps in adapt")
+
+
 def leaves():
     """Every view of the leaves: accuracy of all methods on the same episodes."""
     for view in ("margin", "shape", "texture", "images"):
@@ -501,6 +507,38 @@ def rewards():
             f"in {cover['runs']} simulated logs: {share}."
         )
     yield from policies()
+    yield from chosen_tasks()
+
+
+def chosen_tasks():
+    """Errors of ways to choose training tasks, beside validation tasks alone."""
+    entry = load("task_sampling")
+    if entry is None:
+        return
+    bases = "uniform", "validation tasks alone"
+    errors = {name: np.array(row["mse"]) for name, row in entry["results"].items()}
+    body = [
+        [
+            name,
+            _over_seeds(errors[name]),
+            *("" if name == b else _over_seeds(errors[name] - errors[b]) for b in bases),
+            f"{np.mean(row['relevant']):.2f}" if "relevant" in row else "",
+            f"{np.mean(row['seconds']):.0f}",
+        ]
+        for name, row in entry["results"].items()
+    ]
+    header = ["training tasks", "error", *(f"minus that of {base}" for base in bases)]
+    yield (
+        f"## Training tasks chosen by reward\n\n{entry['protocol']}; mean of "
+        f"{len(entry['seeds'])} seeds.\n\n"
+        + table([*header, "relevant share of the last draws", "CPU s"], body)
+    )
+
+
+def _over_seeds(values):
+    """Mean and interval by Student's t."""
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.2f} ± {half:.2f}"
 
 
 def policies():

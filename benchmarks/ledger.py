@@ -49,6 +49,8 @@ RUNS = (
     Run("neural_process.py", 10),
     Run("bandits.py", 8),
     Run("rl.py", 6),
+    Run("task_sampling.py", 5),
+    Run("adapt_steps.py", 3, needs_data=True),
     Run("outer_step.py", 11),
     Run("omniglot.py --recipe protonet", 10, needs_data=True),
     Run("omniglot.py --recipe maml --minutes 12", 14, needs_data=True),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 
 from ..exceptions import DivergenceError
@@ -20,6 +20,7 @@ from ..outer_loop import (
     EpisodeFactory,
     as_net,
     episodic,
+    rewarded,
     row_dtype,
     seeded,
     warn_diverged,
@@ -43,6 +44,9 @@ class NeuralMetaEstimator(MetaEstimator):
     there.
     """
 
+    #: Tasks of a family without episodes are not drawn.
+    task_sampler = None
+
     #: Parameters of the net where the user gives none, in place of the usual ones.
     _net_settings: dict = {}
 
@@ -53,6 +57,10 @@ class NeuralMetaEstimator(MetaEstimator):
         "n_episodes": [Interval(Integral, 1, None, closed="left"), None],
         "support": [StrOptions({"random", "first"})],
         "augment": [callable, None],
+        "task_sampler": [
+            HasMethods(["start", "draw", "before_step", "after_step"]),
+            None,
+        ],
         "chunk_size": [Interval(Integral, 1, None, closed="left"), None],
         "group_column": [str, Integral, None],
         "random_state": ["random_state"],
@@ -114,7 +122,15 @@ class NeuralMetaEstimator(MetaEstimator):
             self._start(table, classes)
         summary = self._encode(table)
         sampler = self._sampler(self._targets(summary))
-        dataset = EpisodeDataset(sampler, self.n_episodes, self._next_step)
+        if self.task_sampler is not None and sampler.pooled:
+            raise ValueError(
+                "task_sampler chooses between tasks, but fit saw one pool of classes. "
+                "Pass several tasks, or task_sampler=None."
+            )
+        self.task_sampler_ = clone(self.task_sampler, safe=False)
+        dataset = EpisodeDataset(
+            sampler, self.n_episodes, self._next_step, self.task_sampler_
+        )
         if len(dataset) == 0:
             raise ValueError(
                 "No task has rows for both a support and a query set; tasks need at "
@@ -190,7 +206,10 @@ class NeuralMetaEstimator(MetaEstimator):
                 torch.from_numpy(sampler.table.X[:0]), net.module_.modules()
             )
             net.module_.n_diverged = 0
-            with report_progress(self, net):
+            with (
+                report_progress(self, net),
+                rewarded(net, getattr(dataset, "task_sampler", None)),
+            ):
                 net.partial_fit(dataset, y=None)
         episode = net.module_
         self.n_diverged_ = episode.n_diverged

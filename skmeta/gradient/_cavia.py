@@ -65,9 +65,10 @@ class CAVIAClassifier(
         Step size of the inner loop, as in `MAMLClassifier`.
     inner_steps : int, default=2
         Gradient steps on the support rows while training.
-    adapt_steps : int, default=None
+    adapt_steps : int or "auto", default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
-        task, so that there is no initialisation to profit from, 100.
+        task, so that there is no initialisation to profit from, 100. "auto" takes what
+        `fit` found to work on tasks with as many support rows, perhaps none.
     first_order : bool, default=False
         Leave out second derivatives.
     label_space : {"auto", "shared", "per_task"}, default="auto"
@@ -82,6 +83,10 @@ class CAVIAClassifier(
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -105,8 +110,14 @@ class CAVIAClassifier(
         The net that trained it.
     history_ : skorch.History
         Losses and seconds of every epoch.
+    adapt_steps_ : dict of float to int or None
+        Steps for each number of support rows (per class), where `adapt_steps` is
+        "auto": those that worked on the validation tasks, if there are, else on the
+        training tasks.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -146,7 +157,11 @@ class CAVIAClassifier(
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "adapt_steps": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "first_order": ["boolean"],
     }
 
@@ -167,6 +182,7 @@ class CAVIAClassifier(
         class_balanced=True,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -185,6 +201,7 @@ class CAVIAClassifier(
         self.class_balanced = class_balanced
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state
@@ -235,9 +252,10 @@ class CAVIARegressor(
         Step size of the inner loop, as in `MAMLRegressor`.
     inner_steps : int, default=2
         Gradient steps on the support rows while training.
-    adapt_steps : int, default=None
+    adapt_steps : int or "auto", default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
-        task, so that there is no initialisation to profit from, 100.
+        task, so that there is no initialisation to profit from, 100. "auto" takes what
+        `fit` found to work on tasks with as many support rows, perhaps none.
     first_order : bool, default=False
         Leave out second derivatives.
     support : {"random", "first"}, default="random"
@@ -245,6 +263,10 @@ class CAVIARegressor(
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -264,8 +286,14 @@ class CAVIARegressor(
         The net that trained it.
     history_ : skorch.History
         Losses and seconds of every epoch.
+    adapt_steps_ : dict of float to int or None
+        Steps for each number of support rows (per class), where `adapt_steps` is
+        "auto": those that worked on the validation tasks, if there are, else on the
+        training tasks.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -300,7 +328,11 @@ class CAVIARegressor(
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "adapt_steps": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "first_order": ["boolean"],
     }
 
@@ -318,6 +350,7 @@ class CAVIARegressor(
         first_order=False,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -333,6 +366,7 @@ class CAVIARegressor(
         self.first_order = first_order
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state

@@ -222,6 +222,12 @@ class GradientLearner(Learner):
             self.proximal,
         )
 
+    def states(self, support: TaskBatch, n_steps: int) -> Iterator[TaskState]:
+        """State of every task at the start and after every step."""
+        problem = self.problem(support)
+        for fast in self.path(problem, n_steps):
+            yield self.state(problem, fast, support)
+
     def state(
         self, problem: InnerProblem, fast: dict[str, Tensor], support: TaskBatch
     ) -> TaskState:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
-from ..inner_loop import implicit, minimise
+from ..inner_loop import descent, implicit, minimise
 from ._gradient_learner import GradientLearner, InnerProblem
 
 
@@ -92,4 +94,10 @@ class ImplicitMAML(GradientLearner):
             return minimum
         return implicit(
             problem.loss, problem.initial, minimum, self.proximal, self.cg_steps
+        )
+
+    def path(self, problem: InnerProblem, n_steps: int) -> Iterator[dict[str, Tensor]]:
+        """Adapted parameters at the start and after every step, without a graph."""
+        return descent(
+            problem.loss, problem.initial, self.inner_lr, n_steps, self.proximal
         )

@@ -48,9 +48,10 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         (ALFA [8]_).
     inner_steps : int, default=5
         Gradient steps on the support rows while training.
-    adapt_steps : int, default=None
+    adapt_steps : int or "auto", default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
-        task, so that there is no initialisation to profit from, 100.
+        task, so that there is no initialisation to profit from, 100. "auto" takes what
+        `fit` found to work on tasks with as many support rows, perhaps none.
     first_order : bool or int, default=False
         Leave out second derivatives: cheaper, often as good. A number leaves them out
         in that many first steps of training (MAML++ [6]_).
@@ -87,6 +88,10 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -110,8 +115,14 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         The net that trained it.
     history_ : skorch.History
         Losses and seconds of every epoch.
+    adapt_steps_ : dict of float to int or None
+        Steps for each number of support rows (per class), where `adapt_steps` is
+        "auto": those that worked on the validation tasks, if there are, else on the
+        training tasks.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -162,7 +173,11 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "adapt_steps": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "first_order": ["boolean", Interval(Integral, 0, None, closed="left")],
         "multi_step_loss": [Interval(Integral, 0, None, closed="left")],
         "adapted": [StrOptions({"all", "head", "body"})],
@@ -192,6 +207,7 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         class_balanced=True,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -214,6 +230,7 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
         self.class_balanced = class_balanced
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state
@@ -268,9 +285,10 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         (ALFA [7]_).
     inner_steps : int, default=5
         Gradient steps on the support rows while training.
-    adapt_steps : int, default=None
+    adapt_steps : int or "auto", default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
-        task, so that there is no initialisation to profit from, 100.
+        task, so that there is no initialisation to profit from, 100. "auto" takes what
+        `fit` found to work on tasks with as many support rows, perhaps none.
     first_order : bool or int, default=False
         Leave out second derivatives: cheaper, often as good. A number leaves them out
         in that many first steps of training (MAML++ [5]_).
@@ -294,6 +312,10 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -313,8 +335,14 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         The net that trained it.
     history_ : skorch.History
         Losses and seconds of every epoch.
+    adapt_steps_ : dict of float to int or None
+        Steps for each number of support rows (per class), where `adapt_steps` is
+        "auto": those that worked on the validation tasks, if there are, else on the
+        training tasks.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -358,7 +386,11 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "adapt_steps": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "first_order": ["boolean", Interval(Integral, 0, None, closed="left")],
         "multi_step_loss": [Interval(Integral, 0, None, closed="left")],
         "adapted": [StrOptions({"all", "head", "body"})],
@@ -383,6 +415,7 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         transductive=False,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -401,6 +434,7 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         self.transductive = transductive
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state

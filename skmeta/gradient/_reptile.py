@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..base import MetaClassifierMixin, MetaRegressorMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
@@ -41,9 +41,10 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         is repeated).
     inner_steps : int, default=5
         Gradient steps on the support rows while training.
-    adapt_steps : int, default=None
+    adapt_steps : int or "auto", default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
-        task, so that there is no initialisation to profit from, 100.
+        task, so that there is no initialisation to profit from, 100. "auto" takes what
+        `fit` found to work on tasks with as many support rows, perhaps none.
     proximal : float, default=0.0
         Strength of a quadratic pull towards the initial weights in the inner loop, so
         that many steps on few rows do not go astray.
@@ -63,6 +64,10 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -86,8 +91,14 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         The net that trained it.
     history_ : skorch.History
         Losses and seconds of every epoch.
+    adapt_steps_ : dict of float to int or None
+        Steps for each number of support rows (per class), where `adapt_steps` is
+        "auto": those that worked on the validation tasks, if there are, else on the
+        training tasks.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -122,7 +133,11 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         "class_balanced": ["boolean"],
         "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "adapt_steps": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
@@ -144,6 +159,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         class_balanced=True,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -162,6 +178,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         self.class_balanced = class_balanced
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state
@@ -205,9 +222,10 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         is repeated).
     inner_steps : int, default=5
         Gradient steps on the support rows while training.
-    adapt_steps : int, default=None
+    adapt_steps : int or "auto", default=None
         Gradient steps of `adapt`. None takes `inner_steps`; where `fit` saw a single
-        task, so that there is no initialisation to profit from, 100.
+        task, so that there is no initialisation to profit from, 100. "auto" takes what
+        `fit` found to work on tasks with as many support rows, perhaps none.
     proximal : float, default=0.0
         Strength of a quadratic pull towards the initial weights in the inner loop, so
         that many steps on few rows do not go astray.
@@ -220,6 +238,10 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -239,8 +261,14 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         The net that trained it.
     history_ : skorch.History
         Losses and seconds of every epoch.
+    adapt_steps_ : dict of float to int or None
+        Steps for each number of support rows (per class), where `adapt_steps` is
+        "auto": those that worked on the validation tasks, if there are, else on the
+        training tasks.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -272,7 +300,11 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         **NeuralMetaEstimator._parameter_constraints,
         "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "adapt_steps": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
@@ -291,6 +323,7 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         transductive=False,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -306,6 +339,7 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         self.transductive = transductive
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state

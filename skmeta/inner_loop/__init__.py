@@ -3,7 +3,7 @@
 from ._chunks import in_chunks, share_of_rows, share_of_tasks
 from ._curves import Curve, as_stack
 from ._forward import TaskForward
-from ._implicit import implicit, minimise
+from ._implicit import descent, implicit, minimise
 from ._layers import Affine, takes_vectors
 from ._losses import Gradients, InnerLoss, ModuleLoss, StackLoss
 from ._norm import EpisodicBatchNorm, without_running_statistics
@@ -28,6 +28,7 @@ __all__ = [
     "add_loss",
     "as_stack",
     "descend",
+    "descent",
     "implicit",
     "in_chunks",
     "minimise",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._losses import InnerLoss
-from ._sgd import moved, pulled
+from ._sgd import last, moved, pulled
 
 
 def minimise(
@@ -41,28 +41,40 @@ def minimise(
     -------
     dict of str to Tensor of shape (n_tasks, *parameter)
     """
+    return last(descent(loss, initial, rate, n_steps, proximal))
+
+
+@torch.no_grad()
+def descent(
+    loss: InnerLoss,
+    initial: Mapping[str, Tensor],
+    rate: float,
+    n_steps: int,
+    proximal: float,
+) -> Iterator[dict[str, Tensor]]:
+    """Parameters at the start and after every step of `minimise`."""
 
     def height(fast: Mapping[str, Tensor]) -> Tensor:
         squares = [(fast[k] - initial[k]).square().flatten(1).sum(1) for k in fast]
         return loss.values(fast) + proximal / 2 * torch.stack(squares).sum(0)
 
-    with torch.no_grad():
-        fast = {name: tensor.detach() for name, tensor in initial.items()}
-        lowest = height(fast) if fast and n_steps else torch.zeros(())
-        rates = torch.full_like(lowest, rate)
-        for _ in range(n_steps if fast else 0):
-            gradients = pulled(loss.gradients(fast, False), fast, initial, proximal)
-            steps = {name: _as_factor(rates, tensor) for name, tensor in fast.items()}
-            tried = moved(fast, gradients, steps)
-            reached = height(tried)
-            falls = reached < lowest
-            fast = {
-                name: torch.where(_as_factor(falls, tensor), tried[name], tensor)
-                for name, tensor in fast.items()
-            }
-            lowest = torch.where(falls, reached, lowest)
-            rates = torch.where(falls, rates, rates / 2)
-    return fast
+    fast = {name: tensor.detach() for name, tensor in initial.items()}
+    yield fast
+    lowest = height(fast) if fast and n_steps else torch.zeros(())
+    rates = torch.full_like(lowest, rate)
+    for _ in range(n_steps if fast else 0):
+        gradients = pulled(loss.gradients(fast, False), fast, initial, proximal)
+        steps = {name: _as_factor(rates, tensor) for name, tensor in fast.items()}
+        tried = moved(fast, gradients, steps)
+        reached = height(tried)
+        falls = reached < lowest
+        fast = {
+            name: torch.where(_as_factor(falls, tensor), tried[name], tensor)
+            for name, tensor in fast.items()
+        }
+        yield fast
+        lowest = torch.where(falls, reached, lowest)
+        rates = torch.where(falls, rates, rates / 2)
 
 
 def implicit(

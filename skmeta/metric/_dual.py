@@ -64,6 +64,10 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -89,6 +93,8 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         Losses and seconds of every epoch.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -135,6 +141,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         class_balanced=True,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -148,6 +155,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         self.class_balanced = class_balanced
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state

@@ -62,6 +62,10 @@ class CNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -83,6 +87,8 @@ class CNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         Losses and seconds of every epoch.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -128,6 +134,7 @@ class CNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         n_episodes=None,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -139,6 +146,7 @@ class CNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         self.n_episodes = n_episodes
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state
@@ -185,6 +193,10 @@ class AttentiveNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -206,6 +218,8 @@ class AttentiveNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         Losses and seconds of every epoch.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -252,6 +266,7 @@ class AttentiveNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         n_episodes=None,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -264,6 +279,7 @@ class AttentiveNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         self.n_episodes = n_episodes
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state
@@ -322,6 +338,10 @@ class ConvCNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         the first in row order, as the history of a new user would be.
     augment : callable, default=None
         Maps ``(support, query)``, two `TaskBatch`, to new ones before a training step.
+    task_sampler : TaskSampler, default=None
+        Experimental: draws training tasks by how they help the validation tasks of the
+        net, such as `skmeta.task_sampling.GradientAlignmentSampler`. None draws all
+        of them about equally often.
     chunk_size : int, default=None
         Tasks of a step whose graph is in memory at a time; the gradient is the same.
         None holds all of them.
@@ -343,6 +363,8 @@ class ConvCNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         Losses and seconds of every epoch.
     n_diverged_ : int
         Training episodes that were left out because they were not finite.
+    task_sampler_ : TaskSampler or None
+        What it has learned of the training tasks.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -391,6 +413,7 @@ class ConvCNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         n_episodes=None,
         support="random",
         augment=None,
+        task_sampler=None,
         chunk_size=None,
         group_column=None,
         random_state=None,
@@ -404,6 +427,7 @@ class ConvCNPRegressor(NeuralProcessMixin, NeuralMetaEstimator):
         self.n_episodes = n_episodes
         self.support = support
         self.augment = augment
+        self.task_sampler = task_sampler
         self.chunk_size = chunk_size
         self.group_column = group_column
         self.random_state = random_state

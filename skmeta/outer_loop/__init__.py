@@ -12,6 +12,7 @@ from ._supervised import (
     Supervised,
     SupervisedFactory,
 )
+from ._task_sampling import Trial, rewarded
 from ._training import as_net, episodic, seeded
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "Supervised",
     "SupervisedFactory",
     "TaskState",
+    "Trial",
     "as_net",
     "episodic",
     "one_hot",
     "only_existing",
+    "rewarded",
     "row_dtype",
     "seeded",
     "warn_diverged",

@@ -32,13 +32,25 @@ class EpisodeDataset(Dataset):
         Episodes of an epoch. None shows about as many rows as there are.
     step : int, default=0
         Number of the first training meta-batch.
+    task_sampler : object with ``start`` and ``draw``, default=None
+        Draws the tasks of training, see `skmeta.task_sampling`. None draws all of them
+        about equally often.
     """
 
-    def __init__(self, sampler: EpisodeSampler, n_episodes: int | None, step: int = 0):
+    def __init__(
+        self,
+        sampler: EpisodeSampler,
+        n_episodes: int | None,
+        step: int = 0,
+        task_sampler=None,
+    ):
         self.sampler = sampler
         self.n_episodes = n_episodes
         self.step = step
+        self.task_sampler = task_sampler
         self.units = sampler.units
+        #: Those that a validation split keeps, once there is one.
+        self.held_out: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.units)
@@ -81,22 +93,32 @@ class EpisodeLoader:
         augment=None,
         device=None,
     ):
-        units = np.arange(len(dataset))
-        while isinstance(dataset, Subset):
-            units = np.asarray(dataset.indices)[units]
-            dataset = dataset.dataset
-        self.dataset = dataset
-        self.units = dataset.units[units]
+        self.dataset, self.units = units_of(dataset)
         n_units = len(self.units)
         self.batch_size = batch_size if batch_size > 0 else n_units
         self.training = training
+        if not training:
+            self.dataset.held_out = self.units
         self.augment = augment
         self.device = device
-        self._stream = self._from(dataset.step)
+        if training and self.dataset.task_sampler is not None:
+            ids = self.dataset.sampler.table.ids
+            self.dataset.task_sampler.start([ids[unit] for unit in self.units])
+            self._stream = self._chosen()
+        else:
+            self._stream = self._from(self.dataset.step)
 
     def _from(self, step: int):
         """Meta-batches from a step on; drawn when the first one is asked for."""
         return self.dataset.sampler.stream(step, self.units, self.batch_size)
+
+    def _chosen(self):
+        """Meta-batches of tasks that the task sampler draws."""
+        dataset = self.dataset
+        while True:
+            rng = np.random.default_rng([dataset.sampler.seed, dataset.step, 1])
+            dataset.drawn = dataset.task_sampler.draw(rng, self.batch_size)
+            yield dataset.sampler.episodes(dataset.step, self.units[dataset.drawn])
 
     def __len__(self) -> int:
         return self.dataset.n_batches(self.units, self.batch_size)
@@ -112,8 +134,7 @@ class EpisodeLoader:
                 support, query = self.augment(
                     support.to(self.device), query.to(self.device)
                 )
-            y = query.y.flatten() if query.mask is None else query.y[query.mask]
-            yield {"support": as_inputs(support), "query": as_inputs(query)}, y
+            yield inputs_of(support, query)
 
     def _widened(self, batch: TaskBatch) -> TaskBatch:
         """With as many classes as any meta-batch may have."""
@@ -128,3 +149,19 @@ class EpisodeLoader:
             n_classes=batch.n_classes + missing,
             class_mask=nn.functional.pad(exists, (0, missing)),
         )
+
+
+def inputs_of(support: TaskBatch, query: TaskBatch):
+    """What `Episode` takes, and the targets of its predictions."""
+    assert query.y is not None
+    y = query.y.flatten() if query.mask is None else query.y[query.mask]
+    return {"support": as_inputs(support), "query": as_inputs(query)}, y
+
+
+def units_of(dataset):
+    """The `EpisodeDataset` under a split, and which of its tasks it holds."""
+    units = np.arange(len(dataset))
+    while isinstance(dataset, Subset):
+        units = np.asarray(dataset.indices)[units]
+        dataset = dataset.dataset
+    return dataset, dataset.units[units]

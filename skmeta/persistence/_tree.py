@@ -20,6 +20,7 @@ from ..hierarchical._laplace import ClassFrequencies, LogisticPrior
 from ..hierarchical._neighbors import Neighborhoods
 from ..hierarchical._serial import SerialStatistics
 from ..hierarchical._statistics import Statistics
+from ..task_sampling import Exp3Sampler, GradientAlignmentSampler
 from ..tasks._table import TaskTable
 from ..utils.discovery import all_estimators
 
@@ -27,6 +28,8 @@ _PARTS = (
     Block,
     ClassFrequencies,
     Design,
+    Exp3Sampler,
+    GradientAlignmentSampler,
     LogisticPrior,
     Neighborhoods,
     Prior,

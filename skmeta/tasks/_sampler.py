@@ -212,6 +212,20 @@ class EpisodeSampler:
         n_segments = np.diff(self.task_offsets)
         return np.flatnonzero(has_query & (n_segments >= (2 if self.per_task else 1)))
 
+    def n_shots_of(self, units) -> np.ndarray:
+        """Support rows that units can have beside a query row, per class.
+
+        Of classes of different sizes, what half of them can have; per task where there
+        are no classes.
+        """
+        if self.pooled:
+            return self.counts[units] - 1
+        if self.segmented:
+            parts = (slice(*self.task_offsets[[t, t + 1]]) for t in units)
+            return np.array([np.median(self.counts[part]) for part in parts]) - 1
+        n_rows = self.counts[self.task_offsets[units]]
+        return (n_rows - 1) // (self.width if self.classifier else 1)
+
     @property
     def max_classes(self) -> int:
         """Largest number of classes that an episode has."""
@@ -231,6 +245,15 @@ class EpisodeSampler:
         """Support and query of `n_tasks` episodes drawn from `units`."""
         return next(self.stream(step, units, n_tasks))
 
+    def episodes(self, step: int, tasks):
+        """Support and query of one episode of each of these tasks.
+
+        Keyed by the step alone, one meta-batch at a time: which tasks come later is not
+        known yet.
+        """
+        (episodes,) = self._draw(step, None, len(tasks), 1, tasks=np.asarray(tasks))
+        return episodes
+
     def stream(self, step: int, units, n_tasks: int):
         """What `sample` gives for this step and all after it."""
         units, n_steps = np.asarray(units), self._steps_at_once(n_tasks)
@@ -249,27 +272,33 @@ class EpisodeSampler:
         numbers = n_tasks * self.rows_per_episode * self.table.X[:1].size
         return int(np.clip(_NUMBERS_AT_ONCE // max(numbers, 1), 1, _STEPS_AT_ONCE))
 
-    def _draw(self, block, units, n_tasks, n_steps):
-        """Support and query of every step of a block."""
+    def _draw(self, block, units, n_tasks, n_steps, tasks=None):
+        """Support and query of every step of a block, of `tasks` where given."""
         rng = np.random.default_rng([self.seed, block])
         n_shots, n_queries = _number(rng, self.n_shots), _number(rng, self.n_queries)
         if self.classifier and not self.segmented:
             n_shots, n_queries = n_shots * self.width, n_queries * self.width
-        segments = self._segments(rng, units, n_tasks, n_steps)
+        if self.pooled:
+            segments = self._of_pool(rng, units, n_tasks * n_steps)
+        else:
+            if tasks is None:
+                tasks = _choose(rng, units, n_tasks, n_steps)
+            segments = self._segments(rng, tasks)
         counts = np.where(segments < 0, 0, self.counts[segments])
         k = self._support_sizes(counts, n_shots)
         rows = self._rows(rng, segments, counts, n_shots + n_queries, k)
         sides = self._batches(rows, segments, counts, k, n_shots, n_queries)
         return list(zip(*(_by_step(side, n_steps) for side in sides), strict=True))
 
-    def _segments(self, rng, units, n_tasks, n_steps):
-        """Segments of each episode, -1 where there is none, ``(n_episodes, most)``."""
-        if self.pooled:
-            n_ways = min(_number(rng, self.n_ways), len(units))
-            counts = np.full(n_steps * n_tasks, len(units))
-            segments = units[draw_without_replacement(rng, counts, n_ways)]
-            return self._with_query(rng, segments, lambda i: units)
-        tasks = _choose(rng, units, n_tasks, n_steps)
+    def _of_pool(self, rng, units, n_episodes):
+        """Classes of each episode of a pool, ``(n_episodes, n_ways)``."""
+        n_ways = min(_number(rng, self.n_ways), len(units))
+        counts = np.full(n_episodes, len(units))
+        segments = units[draw_without_replacement(rng, counts, n_ways)]
+        return self._with_query(rng, segments, lambda i: units)
+
+    def _segments(self, rng, tasks):
+        """Segments of an episode of each task, -1 for none, ``(n_episodes, most)``."""
         first, n_segments = self.task_offsets[tasks], np.diff(self.task_offsets)[tasks]
         if self.per_task:
             n_ways = min(_number(rng, self.n_ways), int(n_segments.max()))
