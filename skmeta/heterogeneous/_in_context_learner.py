@@ -31,7 +31,9 @@ class RowAndColumnTransformer(Learner):
     alternate between attention among the tokens of a row and attention, within a
     column, to the tokens of the support rows. Neither rows nor columns have positions,
     so their order does not matter. Classes are known only by which support rows share
-    one, so their order does not matter either.
+    one, so their order does not matter either. A query row votes for the classes of
+    the support rows by how alike their tokens are, column by column: tokens of
+    different columns are not compared, since a token alone does not tell its column.
 
     Parameters
     ----------
