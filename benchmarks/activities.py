@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from _grouped_baselines import forest, join
+from _grouped_baselines import Rows, forest, join
 from _ledger import record
 from grouped_tables import held_out, load
 from sklearn.impute import SimpleImputer
@@ -73,8 +73,18 @@ def learners(seed):
     }
 
 
-def support_mask(rows, n_shots, rng):
-    """True for `n_shots` windows of each activity of each user, at most all but one."""
+def support_mask(rows: Rows, n_shots, rng):
+    """True for `n_shots` windows of each activity of each user, at most all but one.
+
+    Parameters
+    ----------
+    rows : Rows
+        Windows, in any order.
+    n_shots : int
+        Windows of an activity.
+    rng : numpy.random.Generator
+        Draws them.
+    """
     table = pd.DataFrame({"user": rows.groups, "activity": rows.y})
     order = rng.permutation(len(table))
     cells = table.iloc[order].groupby(["user", "activity"])

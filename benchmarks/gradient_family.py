@@ -32,8 +32,8 @@ import skmeta
 from skmeta.datasets import make_sinusoid_tasks
 from skmeta.modules import MLP
 
-SEEDS = [0, 1, 2]
-N_STEPS, SECONDS = 1000, 10.0
+SEEDS = [0, 1]
+N_STEPS, SECONDS = 600, 5.0
 N_EPISODES, N_QUERIES = 400, 5
 #: What the inputs of the sinusoids, in [-5, 5], are divided by.
 SCALE = 2.5
