@@ -126,6 +126,7 @@ class Mean:
 
     def __init__(self, *learners):
         self.learners = learners
+        self.feature_names_in_ = getattr(learners[0], "feature_names_in_", None)
 
     def adapt(self, *data, **groups):
         for learner in self.learners:
@@ -249,7 +250,8 @@ def fleet_accuracy(meta, parts, y):
     """Accuracy of each episode, all adapted in one call, each with its own columns."""
     meta.adapt([(F.iloc[s], y[s]) for F, s, _ in parts])
     wide = pd.concat([F.iloc[q] for F, _, q in parts], ignore_index=True)
-    wide = wide.reindex(columns=sorted(wide.columns))
+    known = [name for name in meta.feature_names_in_ if name in wide]  # in this order
+    wide = wide[[*known, *wide.columns.difference(known, sort=True)]]
     ids = np.repeat(np.arange(len(parts)), [len(q) for *_, q in parts])
     hits = meta.predict(wide, groups=ids) == np.concatenate([y[q] for *_, q in parts])
     return [hits[ids == i].mean() for i in range(len(parts))]
