@@ -122,21 +122,21 @@ def columns():
 
 def _mean_of_tables(names, labels, cells):
     """The same over all tables that were not trained on."""
-    models = dict.fromkeys(model for data, _, model in cells if data in names)
-    body = [
-        [
-            model,
-            *(
-                f"{sum(cells[d, n, model][key] for d in names) / len(names):{form}}"
-                for key, form in (
-                    ("accuracy", ".1f"),
-                    ("over logistic regression", "+.1f"),
-                )
-                for n in labels
-            ),
-        ]
-        for model in models
-    ]
+    columns = (
+        ("accuracy", "interval", ".1f"),
+        ("over logistic regression", "interval of that", "+.1f"),
+    )
+    body = []
+    for model in dict.fromkeys(model for data, _, model in cells if data in names):
+        row = [model]
+        for key, interval, form in columns:
+            for n in labels:
+                parts = [cells[data, n, model] for data in names]
+                mean = sum(part[key] for part in parts) / len(parts)
+                half = sum(part[interval] ** 2 for part in parts) ** 0.5
+                half /= len(parts)
+                row.append(f"{mean:{form}} ± {half:.1f}")
+        body.append(row)
     header = ["", *(f"{n} labels" for n in labels), *(f"gain, {n}" for n in labels)]
     return f"### Mean of {len(names)} tables\n\n" + table(header, body)
 

@@ -32,8 +32,8 @@ import skmeta
 from skmeta.datasets import make_sinusoid_tasks
 from skmeta.modules import MLP
 
-SEEDS = [0, 1]
-N_STEPS, SECONDS = 600, 5.0
+SEEDS = [0]
+N_STEPS, SECONDS = 500, 4.0
 N_EPISODES, N_QUERIES = 400, 5
 #: What the inputs of the sinusoids, in [-5, 5], are divided by.
 SCALE = 2.5
