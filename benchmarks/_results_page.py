@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from _ledger import RESULTS, load, table
+from _results_learners import activities, columns, gradient_family, learners, leaves
 from scipy.stats import t
 
 HEAD = """# Results
@@ -60,6 +61,9 @@ def page():
         densities,
         leaves,
         learners,
+        columns,
+        activities,
+        gradient_family,
         guard,
         intervals,
         foretold,
@@ -410,64 +414,6 @@ def steps():
     return _plain("adapt_steps", "Number of steps in adapt")
 
 
-def leaves():
-    """Every view of the leaves: accuracy of all methods on the same episodes."""
-    for view in ("margin", "shape", "texture", "images"):
-        entry = load(f"leaves_{view}")
-        if entry is None:
-            continue
-        settings = [k for k in next(iter(entry["results"].values())) if "w" in k]
-        body = [
-            [
-                name,
-                *(_cell(row[s]) for s in settings),
-                f"{row['cpu_seconds']:.0f}",
-            ]
-            for name, row in entry["results"].items()
-        ]
-        yield (
-            f"## Leaves by {view}\n\n{entry['protocol']}; {len(entry['seeds'])} "
-            "seeds. Accuracy in %, and seconds of training.\n\n"
-            + table(["", *settings, "CPU s"], body)
-        )
-
-
-def learners():
-    """Omniglot under one budget, a file for each learner."""
-    for kind, title in (
-        ("short", "Omniglot, the same time for every learner"),
-        ("lake", "Omniglot within alphabets"),
-    ):
-        paths = sorted(Path(RESULTS).glob(f"omniglot_{kind}_*.json"))
-        entries = [load(path.stem) for path in paths]
-        if not entries:
-            continue
-        settings = list(dict.fromkeys(s for e in entries for s in e["results"]))
-        body = [
-            [
-                f"{entry['learner']}, {entry['n_steps']:,} steps",
-                *(_cell(entry["results"].get(s)) for s in settings),
-            ]
-            for entry in entries
-        ]
-        pixels = [
-            next(e["results"][s] for e in entries if s in e["results"])
-            for s in settings
-        ]
-        cells = [f"{cell['pixel_centroid']:.1f}" for cell in pixels]
-        body.append(["nearest class mean of pixels", *cells])
-        yield (
-            f"## {title}\n\n{entries[0]['protocol']}; seed {entries[0]['seeds'][0]}. "
-            "Accuracy in %.\n\n" + table(["", *settings], body)
-        )
-
-
-def _cell(cell):
-    if cell is None:
-        return "-"
-    return f"{cell['accuracy']:.1f} ± {cell['interval']:.1f}"
-
-
 def _plain(name, title):
     """A ledger of flat records as it is."""
     entry = load(name)
@@ -521,7 +467,10 @@ def chosen_tasks():
         [
             name,
             _over_seeds(errors[name]),
-            *("" if name == b else _over_seeds(errors[name] - errors[b]) for b in bases),
+            *(
+                "" if name == b else _over_seeds(errors[name] - errors[b])
+                for b in bases
+            ),
             f"{np.mean(row['relevant']):.2f}" if "relevant" in row else "",
             f"{np.mean(row['seconds']):.0f}",
         ]

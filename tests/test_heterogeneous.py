@@ -22,6 +22,7 @@ from skmeta import (
 )
 from skmeta.heterogeneous import ColumnSet, RowAndColumnTransformer
 from skmeta.heterogeneous._columns_learner import cells_of, columns_of
+from skmeta.heterogeneous._ridge_path import ridge_path
 from skmeta.modules import MLP
 from skmeta.tasks._batch import TaskBatch
 
@@ -78,7 +79,8 @@ def learner(kind, n_classes=None, classifier=True, n_names=0, seed=0):
     with torch.no_grad():  # these are learned from zero, which would hide them
         made.names.vectors.normal_()
         if kind is ColumnSet:
-            made.log_alpha.normal_(0, 0.1)
+            for learned in ("log_alpha", "log_before", "by_rows", "log_stretch"):
+                getattr(made, learned).normal_(0, 0.1)
     return made.double().eval()
 
 
@@ -285,22 +287,67 @@ def test_a_name_is_used_where_it_is_known(kind):
     torch.testing.assert_close(*beyond, rtol=0, atol=1e-12)
 
 
-def test_ridge_head_by_hand():
-    """The head solves the ridge problem on the features that it predicts with."""
+@pytest.mark.parametrize("n_features", [3, 20])
+def test_ridge_path_leaves_each_row_out(n_features):
+    """Weights and residuals are those of a solution for each row and alpha."""
+    rng = torch.Generator().manual_seed(0)
+    F = torch.randn(2, 7, n_features, generator=rng, dtype=torch.float64)
+    Y = torch.randn(2, 7, 2, generator=rng, dtype=torch.float64)
+    alphas = torch.tensor([[0.1, 3.0], [0.01, 1.0]]).double()
+    weights, left_out = ridge_path(F, Y, alphas)
+
+    def solved(t, g, rows):
+        A = F[t, rows].T @ F[t, rows] + alphas[t, g] * torch.eye(n_features)
+        return torch.linalg.solve(A, F[t, rows].T @ Y[t, rows])
+
+    for t, g in np.ndindex(2, 2):
+        torch.testing.assert_close(weights[t, g], solved(t, g, slice(None)))
+        for i in range(7):
+            others = [j for j in range(7) if j != i]
+            expected = Y[t, i] - F[t, i] @ solved(t, g, others)
+            torch.testing.assert_close(left_out[t, g, i], expected)
+
+
+@pytest.mark.parametrize("n_rows", [7, 24])
+def test_ridge_head_by_hand(n_rows):
+    """The head is the mean of ridge heads, by how they tell the rows left out."""
     model = learner(ColumnSet, classifier=True)
-    support, query = batch(1), batch(1, 5, seed=1)
+    support, query = batch(1, n_rows), batch(1, 5, seed=1)
     state = model.adapt(support)
     F = model._features(state, support)[0].detach()
     Y = nn.functional.one_hot(support.y[0], 3).double()
     level, by_rows, by_columns = 5.0 * model.log_alpha
-    alpha = (level + by_rows * math.log(0.8) + by_columns * math.log(0.5)).exp()
-    counts = Y.sum(dim=0)  # three, three and two rows: classes weigh the same
-    S = torch.diag((Y / counts).sum(dim=1) * 8 / 3)
-    A = F.T @ S @ F + alpha * torch.eye(F.shape[1])
-    W = torch.linalg.solve(A, F.T @ S @ (Y - 1 / 3))
-    logits = model.log_scale.exp() * model._features(state, query)[0] @ W
-    logits = logits + ((counts + 5) / (8 + 15)).log()
-    torch.testing.assert_close(model.predict(state, query)[0], logits)
+    by_rows = by_rows * math.log(n_rows / 10)
+    alpha = (level + by_rows + by_columns * math.log(0.5)).exp()
+    counts = Y.sum(dim=0)  # where these differ, classes weigh the same all the same
+    S = torch.diag((Y / counts).sum(dim=1) * n_rows / 3)
+    frequency = ((counts + 5) / (n_rows + 15)).log()
+
+    def solved(multiple, rows):
+        A = F[rows].T @ S[rows][:, rows] @ F[rows]
+        A = A + multiple * alpha * torch.eye(F.shape[1])
+        return torch.linalg.solve(A, F[rows].T @ S[rows][:, rows] @ (Y[rows] - 1 / 3))
+
+    def logits(X, multiple, stretch, rows):
+        scale = model.log_scale.exp() * stretch.exp()
+        return scale * X @ solved(multiple, rows) + frequency
+
+    everything = list(range(n_rows))
+    likelihood, found = [], []
+    for multiple, stretch in zip((0.01, 0.1, 1, 10), model.log_stretch, strict=True):
+        told = [
+            logits(F[i], multiple, stretch, [j for j in everything if j != i])
+            for i in everything
+        ]
+        told = torch.stack(told).log_softmax(-1)[everything, support.y[0]]
+        likelihood.append(told.sum())
+        X = model._features(state, query)[0]
+        found.append(logits(X, multiple, stretch, everything))
+    before = model.log_before + model.by_rows * math.log(n_rows / 10)
+    belief = (before + model.log_trust.exp() * torch.stack(likelihood)).softmax(0)
+    assert belief.max() < 0.95  # more than one has a say
+    expected = torch.einsum("g,gnc->nc", belief, torch.stack(found))
+    torch.testing.assert_close(model.predict(state, query)[0], expected)
 
 
 def test_long_supports_are_read_in_slices(monkeypatch):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from _tiny import tiny
 from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -145,3 +146,32 @@ def test_true_posteriors_of_neural_process_benchmark():
     assert np.exp(found).sum() * 0.004 == pytest.approx(1, abs=1e-3)
     # Around the value that is observed, up to noise and what is not known yet.
     assert abs(grid[found.argmax()] - y[3]) < 1
+
+
+def test_peak_of_a_step_is_what_its_tensors_hold():
+    import gradient_family as bench
+
+    profile = torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    )
+    with profile:
+        first, second = (torch.empty(1000, 100) for _ in range(2))
+        del first
+        third = torch.empty(1000, 50)
+    assert 800_000 <= bench.peak_bytes(profile) < 900_000
+    del second, third
+
+
+def test_support_of_activities_is_of_every_user_and_activity(shared_data, monkeypatch):
+    monkeypatch.setenv("SKMETA_SHARED_DATA", str(shared_data))
+    import activities as bench
+
+    groups, y = np.repeat([0, 1], 7), np.array(list("aaabbbb" + "aaaaaac"))
+    rows = bench.Rows(np.zeros((14, 1)), y, groups)
+    drawn = [bench.support_mask(rows, 3, np.random.default_rng(s)) for s in (0, 1)]
+    for mask in drawn:
+        chosen = list(zip(groups[mask], y[mask], strict=True))
+        found = {cell: chosen.count(cell) for cell in set(chosen)}
+        # One row of each is left to predict; an activity with one row has no support.
+        assert found == {(0, "a"): 2, (0, "b"): 3, (1, "a"): 3}
+    assert (drawn[0] != drawn[1]).any()

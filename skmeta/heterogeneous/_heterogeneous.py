@@ -194,8 +194,9 @@ class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
     rows; a row by its cells, each seen beside the description of its column, pooled
     over columns. Both are networks trained over many tasks, and neither order matters
     [1]_. The head on top is ridge regression, on that description and on the cells
-    themselves, weighted by how much a column seems to tell. Targets are brought to the
-    level and spread of the support rows.
+    themselves, weighted by how much a column seems to tell, and averaged over several
+    regularisations by how well each tells support rows that are left out. Targets are
+    brought to the level and spread of the support rows.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their
@@ -264,7 +265,6 @@ class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
 
     See Also
     --------
-    HeterogeneousClassifier : The same for classes.
     HeterogeneousClassifier : The same for classes.
 
     References

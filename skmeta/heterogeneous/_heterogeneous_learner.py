@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..closed_form._ridge_learner import ALPHA_GAIN, solve_ridge
+from ..closed_form._ridge_learner import ALPHA_GAIN
 from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._columns_learner import (
@@ -15,6 +15,10 @@ from ._columns_learner import (
     class_frequency,
     columns_of,
 )
+from ._ridge_path import ridge_path
+
+#: Regularisations that are tried, as multiples of the one that is learned.
+_MULTIPLES = (0.01, 0.1, 1.0, 10.0)
 
 
 class ColumnSet(Learner):
@@ -23,7 +27,9 @@ class ColumnSet(Learner):
     A column's *code* is pooled over its (value, target) pairs in the support rows. A
     row is embedded by its cells, each seen together with the code of its column,
     pooled over columns. The head is ridge regression on that embedding and on the
-    cells themselves, scaled by a relevance that is read off the code.
+    cells themselves, scaled by a relevance that is read off the code. It is solved for
+    several regularisations, whose solutions are averaged by how well each tells rows
+    of the support that are left out.
 
     Parameters
     ----------
@@ -63,6 +69,13 @@ class ColumnSet(Learner):
         self.log_gain = nn.Parameter(torch.tensor(-1.0))
         # Of the regularisation: at 10 rows of 8 columns, and how it goes with both.
         self.log_alpha = nn.Parameter(torch.zeros(3))
+        # Of each multiple: how likely it is before the support, how that goes with the
+        # number of rows, and how far its outputs are stretched.
+        self.log_before = nn.Parameter(torch.zeros(len(_MULTIPLES)))
+        self.by_rows = nn.Parameter(torch.zeros(len(_MULTIPLES)))
+        self.log_stretch = nn.Parameter(torch.zeros(len(_MULTIPLES)))
+        # What the likelihood of rows that are left out counts for.
+        self.log_trust = nn.Parameter(torch.tensor(-1.0))
         self.classes: nn.Parameter | None = None
         self.prior: nn.Parameter | None = None
         if n_classes is not None or not classifier:
@@ -86,11 +99,16 @@ class ColumnSet(Learner):
         features = self._features(state, support)
         if self.classifier:  # what the absence of a class says is for the constant
             targets = (targets - self._even(support)) * features[..., -1:]
+        known: Tensor | float = 0.0
         if self.prior is not None:
-            targets = targets - features[..., -len(self.prior) :] @ self.prior
-        alpha = self._alpha(support, state)
+            known = features[..., -len(self.prior) :] @ self.prior
+            targets = targets - known
+        alphas = self._alpha(support, state) * features.new_tensor(_MULTIPLES)
         share = self._shares(support, state).unsqueeze(-1).sqrt()
-        weights, _ = solve_ridge(share * features, share * targets, alpha, False)
+        path, left_out = ridge_path(share * features, share * targets, alphas)
+        left_out = left_out / share.clamp(min=1e-9).unsqueeze(1)
+        belief = self._belief(left_out, targets + known, support, state)
+        weights = torch.einsum("tg,tgfo->tfo", belief * self.log_stretch.exp(), path)
         n_columns = cells.shape[2]
         state["linear"], state["weights"] = weights.split(
             [n_columns, weights.shape[1] - n_columns], dim=1
@@ -134,7 +152,37 @@ class ColumnSet(Learner):
         n_columns = state["present"].sum(dim=1).clamp(min=1)
         level, by_rows, by_columns = ALPHA_GAIN * self.log_alpha
         log_alpha = level + by_rows * (n_rows / 10).log()
-        return (log_alpha + by_columns * (n_columns / 8).log()).exp()[:, None, None]
+        return (log_alpha + by_columns * (n_columns / 8).log()).exp().unsqueeze(-1)
+
+    def _belief(
+        self, left_out: Tensor, targets: Tensor, support: TaskBatch, state: TaskState
+    ) -> Tensor:
+        """How likely each multiple is, ``(n_tasks, n_multiples)``.
+
+        By how well the others of the support tell each of its rows.
+        """
+        n_rows = support.weights.sum(dim=1, keepdim=True).clamp(min=1)
+        before = self.log_before + self.by_rows * (n_rows / 10).log()
+        if self.classifier:
+            output = targets.unsqueeze(1) - left_out
+            likelihood = self._class_likelihood(output, support, state)
+        else:
+            error = left_out.square().sum(dim=(2, 3)) / n_rows
+            likelihood = -0.5 * n_rows * (error + 1e-6).log()
+        return (before + self.log_trust.exp() * likelihood).softmax(dim=-1)
+
+    def _class_likelihood(
+        self, output: Tensor, support: TaskBatch, state: TaskState
+    ) -> Tensor:
+        """Of the classes of the rows, by output; ``(n_tasks, n_multiples)``."""
+        scale = (self.log_scale + self.log_stretch).exp()[:, None, None]
+        logits = scale * output + state["frequency"][:, None, None]
+        if support.class_mask is not None:
+            logits = logits.masked_fill(~support.class_mask[:, None, None], -1e9)
+        members = one_hot(support, support.X.dtype)
+        # Without its only row, nothing is known of a class.
+        members = members * (members.sum(dim=1, keepdim=True) > 1)
+        return (logits.log_softmax(dim=-1) * members.unsqueeze(1)).sum(dim=(2, 3))
 
     def _shares(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Weights of rows, such that all classes weigh the same, ``(n_tasks, n_rows)``.

@@ -31,7 +31,9 @@ class RowAndColumnTransformer(Learner):
     alternate between attention among the tokens of a row and attention, within a
     column, to the tokens of the support rows. Neither rows nor columns have positions,
     so their order does not matter. Classes are known only by which support rows share
-    one, so their order does not matter either.
+    one, so their order does not matter either. A query row votes for the classes of
+    the support rows by how alike their tokens are, column by column: tokens of
+    different columns are not compared, since a token alone does not tell its column.
 
     Parameters
     ----------
@@ -77,6 +79,8 @@ class RowAndColumnTransformer(Learner):
         self.norm = nn.LayerNorm(n_features)
         self.to_query = nn.Linear(n_features, n_features)
         self.to_key = nn.Linear(n_features, n_features)
+        # Equal at first: then votes are those of a kernel in each column.
+        self.to_query.load_state_dict(self.to_key.state_dict())
         self.prior: nn.Linear | None = None
         if n_classes is not None:
             self.prior = nn.Linear(n_features, n_classes)
@@ -99,7 +103,8 @@ class RowAndColumnTransformer(Learner):
             mixed, memory = layer.mix(tokens, state["present"])
             state[f"{number} memory"] = memory
             tokens = layer.look(mixed, memory, memory, state["rows"], kin)
-        state["keys"] = self.to_key(self.norm(tokens[:, :, 0]))
+        here = nn.functional.pad(state["present"], (1, 0), value=1.0)[:, None, :, None]
+        state["keys"] = self.to_key(self.norm(tokens)) * here / here.sum(2, True).sqrt()
         return {**state, **which_classes(support, tokens)}
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
@@ -109,11 +114,11 @@ class RowAndColumnTransformer(Learner):
             mixed, normed = layer.mix(tokens, state["present"])
             memory = state[f"{number} memory"]
             tokens = layer.look(mixed, normed, memory, state["rows"])
-        rows = self.norm(tokens[:, :, 0])
-        scores = self.to_query(rows) @ state["keys"].transpose(1, 2)
-        scores = scores / self.width**0.5
+        tokens = self.norm(tokens)
+        keys = state["keys"].flatten(2).transpose(1, 2)
+        scores = self.to_query(tokens).flatten(2) @ keys / self.width**0.5
         scores = scores.masked_fill(state["rows"].unsqueeze(1) == 0, _NEVER)
-        return self._votes(rows, scores, state)
+        return self._votes(tokens[:, :, 0], scores, state)
 
     def _votes(self, rows: Tensor, scores: Tensor, state: TaskState) -> Tensor:
         if not self.classifier:
