@@ -99,15 +99,15 @@ class ColumnSet(Learner):
         features = self._features(state, support)
         if self.classifier:  # what the absence of a class says is for the constant
             targets = (targets - self._even(support)) * features[..., -1:]
-        known: Tensor | float = 0.0
+        expected: Tensor | float = 0.0
         if self.prior is not None:
-            known = features[..., -len(self.prior) :] @ self.prior
-            targets = targets - known
+            expected = features[..., -len(self.prior) :] @ self.prior
+            targets = targets - expected
         alphas = self._alpha(support, state) * features.new_tensor(_MULTIPLES)
         share = self._shares(support, state).unsqueeze(-1).sqrt()
         path, left_out = ridge_path(share * features, share * targets, alphas)
         left_out = left_out / share.clamp(min=1e-9).unsqueeze(1)
-        belief = self._belief(left_out, targets + known, support, state)
+        belief = self._belief(left_out, targets + expected, support, state)
         weights = torch.einsum("tg,tgfo->tfo", belief * self.log_stretch.exp(), path)
         n_columns = cells.shape[2]
         state["linear"], state["weights"] = weights.split(
