@@ -463,14 +463,15 @@ def chosen_tasks():
         return
     bases = "uniform", "validation tasks alone"
     errors = {name: np.array(row["mse"]) for name, row in entry["results"].items()}
+
+    def above(name, base):
+        return "" if name == base else _over_seeds(errors[name] - errors[base])
+
     body = [
         [
             name,
             _over_seeds(errors[name]),
-            *(
-                "" if name == b else _over_seeds(errors[name] - errors[b])
-                for b in bases
-            ),
+            *(above(name, base) for base in bases),
             f"{np.mean(row['relevant']):.2f}" if "relevant" in row else "",
             f"{np.mean(row['seconds']):.0f}",
         ]

@@ -124,9 +124,9 @@ def test_rows_count_per_class():
 def test_other_steps_than_in_training_are_taken_for_gains_beyond_chance(monkeypatch):
     def curve(best, gain, noise):
         """Losses of which those after `best` steps are lower than after others."""
-        losses = np.zeros((16, 9))
-        losses[:, best] = noise * (-1.0) ** np.arange(16) - gain
-        losses[3, 7] = np.inf  # one episode diverges
+        losses = np.full((16, 9), 10.0)
+        losses[:, best] += noise * (-1.0) ** np.arange(16) - gain
+        losses[3, 7] = 1e30  # one episode diverges
         return losses
 
     meta, tasks = auto(MAMLRegressor)
@@ -135,6 +135,7 @@ def test_other_steps_than_in_training_are_taken_for_gains_beyond_chance(monkeypa
         (8, 1.0, 0.1, 8),
         (0, 0.1, 1.0, meta.inner_steps),
         (7, 9.0, 0.0, meta.inner_steps),
+        (5, -1e9, 0.0, 0),  # all of them, with as many steps as in training
     ):
         losses = curve(best, gain, noise)
         monkeypatch.setattr(_steps, "_curve", lambda *_, found=losses: found)

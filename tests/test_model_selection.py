@@ -898,6 +898,9 @@ def test_error_left_solves_its_equation(share):
         found = shots_until(values, bend, share, power)
         np.testing.assert_allclose(found, k, atol=1e-8)
     assert shots_until(np.array([0.0, -1.0]), bend, share, 1.0).tolist() == [np.inf] * 2
+    # A part so small that its rows are beyond all numbers, or beyond counting.
+    assert shots_until(1e-300, bend, share, 0.5) == np.inf
+    assert shots_until(1e-30, bend, share, 1.0) > 1e25
 
 
 def test_tail_weighs_shapes_by_their_likelihood():

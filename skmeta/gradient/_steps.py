@@ -22,6 +22,10 @@ _SHOTS = (1, 2, 3, 5, 10, 20, 50)
 _N_BATCHES, _N_TASKS = 2, 64
 #: Steps that are tried: twice those of training, and this many at the least.
 _MOST_STEPS = 50
+#: A loss counts as so many times that before adapting at the most: a few rows can lead
+#: astray by orders of magnitude, and one such episode would outweigh all others.
+_CAP = 10.0
+_HUGE = 1e30
 #: Episodes are keyed apart from those of training and of validation.
 _KEY = 2**42
 #: Standard errors by which a gain must exceed zero.
@@ -69,6 +73,7 @@ def best_steps(
             shots.append(shots_of(support))
             losses.append(_curve(learner, support, query, most))
         curve = np.concatenate(losses)  # (n_episodes, n_steps + 1)
+        curve = np.minimum(curve, _CAP * curve[:, 0].mean())
         best = int(curve.mean(0).argmin())
         gain = curve[:, usual] - curve[:, best]
         error = gain.std(ddof=1) / len(gain) ** 0.5
@@ -98,10 +103,10 @@ def shots_of(support: TaskBatch) -> np.ndarray:
 def _curve(
     learner: GradientLearner, support: TaskBatch, query: TaskBatch, n_steps: int
 ) -> np.ndarray:
-    """Query loss of each task after every number of steps; diverged ones are inf."""
+    """Query loss of each task after every number of steps; diverged ones are huge."""
     states = learner.states(support, n_steps)
     losses = torch.stack([_losses(learner.predict(s, query), query) for s in states], 1)
-    return losses.nan_to_num(torch.inf).cpu().double().numpy()
+    return losses.double().nan_to_num(_HUGE, _HUGE).cpu().numpy()
 
 
 def _losses(output: Tensor, query: TaskBatch) -> Tensor:

@@ -164,13 +164,13 @@ def error_left(shots, bend, share, power):
 
 def shots_until(left, bend, share, power):
     """Rows after which this part of the error is left; infinite for none."""
-    possible = left > 0
-    root = np.where(possible, left, 1.0) ** (1 / power)
-    root = 1 + root * (np.sqrt(1 + share) - 1)
-    square = (root**2 - 1) / share
-    return np.where(
-        possible, bend * (1 - square) * (1 + share * square) / square, np.inf
+    root = np.maximum(left, 0) ** (1 / power) * (np.sqrt(1 + share) - 1)
+    square = root * (2 + root) / share
+    # A part that is next to nothing may have a square of zero.
+    shots, square = np.broadcast_arrays(
+        bend * (1 - square) * (1 + share * square), square
     )
+    return np.divide(shots, square, out=np.full(shots.shape, np.inf), where=square > 0)
 
 
 def _covariance_of_means(scores):
