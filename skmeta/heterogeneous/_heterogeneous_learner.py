@@ -96,19 +96,7 @@ class ColumnSet(Learner):
         state["relevance"] = nn.functional.softplus(
             self.relevance(state["codes"]).squeeze(-1)
         )
-        features = self._features(state, support)
-        if self.classifier:  # what the absence of a class says is for the constant
-            targets = (targets - self._even(support)) * features[..., -1:]
-        expected: Tensor | float = 0.0
-        if self.prior is not None:
-            expected = features[..., -len(self.prior) :] @ self.prior
-            targets = targets - expected
-        alphas = self._alpha(support, state) * features.new_tensor(_MULTIPLES)
-        share = self._shares(support, state).unsqueeze(-1).sqrt()
-        path, left_out = ridge_path(share * features, share * targets, alphas)
-        left_out = left_out / share.clamp(min=1e-9).unsqueeze(1)
-        belief = self._belief(left_out, targets + expected, support, state)
-        weights = torch.einsum("tg,tgfo->tfo", belief * self.log_stretch.exp(), path)
+        weights = self._head(targets, support, state)
         n_columns = cells.shape[2]
         state["linear"], state["weights"] = weights.split(
             [n_columns, weights.shape[1] - n_columns], dim=1
@@ -125,6 +113,22 @@ class ColumnSet(Learner):
             return output.squeeze(-1) * state["spread"] + state["level"]
         logits = self.log_scale.exp() * output + state["frequency"].unsqueeze(1)
         return only_existing(logits, state)
+
+    def _head(self, targets: Tensor, support: TaskBatch, state: TaskState) -> Tensor:
+        """Mean of the ridge heads, on top of the prior; one column for each output."""
+        features = self._features(state, support)
+        if self.classifier:  # what the absence of a class says is for the constant
+            targets = (targets - self._even(support)) * features[..., -1:]
+        before: Tensor | float = 0.0
+        if self.prior is not None:
+            before = features[..., -len(self.prior) :] @ self.prior
+        alphas = self._alpha(support, state) * features.new_tensor(_MULTIPLES)
+        share = self._shares(support, state).unsqueeze(-1).sqrt()
+        remaining = share * (targets - before)
+        path, left_out = ridge_path(share * features, remaining, alphas)
+        left_out = left_out / share.clamp(min=1e-9).unsqueeze(1)
+        belief = self._belief(left_out, targets, support, state)
+        return torch.einsum("tg,tgfo->tfo", belief * self.log_stretch.exp(), path)
 
     def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Targets of the head ``(n_tasks, n_rows, n_outputs)``, zero for padding."""
@@ -147,7 +151,7 @@ class ColumnSet(Learner):
         return (1 / n_classes)[:, None, None]
 
     def _alpha(self, support: TaskBatch, state: TaskState) -> Tensor:
-        """Regularisation ``(n_tasks, 1, 1)``, which depends on the size of a task."""
+        """Regularisation ``(n_tasks, 1)``, which depends on the size of a task."""
         n_rows = support.weights.sum(dim=1).clamp(min=1)
         n_columns = state["present"].sum(dim=1).clamp(min=1)
         level, by_rows, by_columns = ALPHA_GAIN * self.log_alpha
