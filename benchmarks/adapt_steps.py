@@ -3,8 +3,8 @@
 The same trained learner adapts to the same 1 to 20 rows of the same new tasks, with as
 many steps as in training and with ``adapt_steps="auto"``; other rows of these tasks are
 judged. Sinusoids of Finn et al. (2017), and pupils by school. No task is spared for
-validation, so that "auto" judges on training tasks. Its rule was made with seeds 0 to 4;
-these are others.
+validation, so that "auto" judges on training tasks. Its rule was made with seeds 0 to
+4; these are others.
 
     python benchmarks/adapt_steps.py
 """
