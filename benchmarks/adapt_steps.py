@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmeta import MAMLRegressor, ReptileRegressor
 from skmeta.datasets import make_sinusoid_tasks
+from skmeta.exceptions import DivergenceError
 
 SEEDS = (10, 11, 12, 13, 14)
 SHOTS, N_SUPPORT = (1, 2, 5, 10, 20), 20
@@ -46,10 +47,13 @@ def split(data, seed):
 
 
 def errors(meta, tasks, n_shots):
-    """Mean squared error of each task after so many rows."""
+    """Mean squared error of each task after so many rows; infinite for divergence."""
     support = [(X[:n_shots], y[:n_shots]) for X, y in tasks]
     X, y = (np.concatenate(parts) for parts in zip(*support, strict=True))
-    meta.adapt(X, y, groups=np.repeat(np.arange(len(tasks)), n_shots))
+    try:
+        meta.adapt(X, y, groups=np.repeat(np.arange(len(tasks)), n_shots))
+    except DivergenceError:
+        return np.full(len(tasks), np.inf)
     found = []
     for t, (X, y) in enumerate(tasks):
         rest = X[N_SUPPORT:]
@@ -80,15 +84,19 @@ def run(data, learner):
             cells[n].append((plain, auto, table[nearest]))
     for n, cell in cells.items():
         plain, auto, steps = np.transpose(cell)
-        gain = plain - auto
-        half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+        both = np.isfinite(plain) & np.isfinite(auto)
+        gain, gains = (plain - auto)[both], "-"
+        if len(gain) > 1:
+            half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1)
+            gains = f"{gain.mean():+.4f} ± {half / len(gain) ** 0.5:.4f}"
         row = {
             "data": data,
             "learner": learner.__name__,
             "rows": n,
             "steps of training": round(plain.mean(), 4),
             "auto": round(auto.mean(), 4),
-            "auto gains": f"{gain.mean():+.4f} ± {half:.4f}",
+            "auto gains": gains,
+            "diverging seeds": f"{np.isinf(plain).sum()}, {np.isinf(auto).sum()}",
             "steps taken": " ".join(f"{count:.0f}" for count in steps),
         }
         print(row, flush=True)
@@ -102,7 +110,8 @@ def main():
         "adapt_steps",
         protocol="Mean squared error after so many rows of a new task, mean of "
         f"{len(SEEDS)} seeds; 5 steps in training. Gains on the same tasks and rows "
-        "with 95 % intervals over seeds, and the steps that each seed took.",
+        "with 95 % intervals over seeds where neither diverges; seeds in which steps "
+        "of training, and of auto, diverge; and the steps that each seed took.",
         seeds=SEEDS,
         results=[r for setting in SETTINGS for r in run(*setting)],
     )
