@@ -5,6 +5,7 @@ import inspect
 import os
 import pkgutil
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -19,7 +20,9 @@ author = "skmeta developers"
 copyright = f"2026, {author}"
 version = release = skmeta.__version__
 
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 extensions = [
+    "mathml",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
@@ -28,9 +31,10 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "_extensions", "**/GALLERY_HEADER.rst"]
 suppress_warnings = ["config.cache"]  # the gallery's settings hold a function
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = html_short_title = "skmeta"
 html_static_path = ["_static"]
