@@ -36,7 +36,8 @@ def split(data, seed):
     if data == "sinusoids":
         tasks = make_sinusoid_tasks(600, 40, random_state=seed)
         return tasks[:500], tasks[500:]
-    (X, y, school), _ = load(data)
+    table, _ = load(data)
+    X, y, school = table.X, table.y, table.groups
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(np.flatnonzero(school == s)) for s in np.unique(school)]
     parts = next(ShuffleSplit(1, test_size=0.3, random_state=seed).split(rows))
