@@ -89,13 +89,13 @@ def run(data, learner):
         gain, gains = (plain - auto)[both], "-"
         if len(gain) > 1:
             half = student.ppf(0.975, len(gain) - 1) * gain.std(ddof=1)
-            gains = f"{gain.mean():+.4f} ± {half / len(gain) ** 0.5:.4f}"
+            gains = f"{gain.mean():+.3g} ± {half / len(gain) ** 0.5:.2g}"
         row = {
             "data": data,
             "learner": learner.__name__,
             "rows": n,
-            "steps of training": round(plain.mean(), 4),
-            "auto": round(auto.mean(), 4),
+            "steps of training": f"{plain.mean():.4g}",
+            "auto": f"{auto.mean():.4g}",
             "auto gains": gains,
             "diverging seeds": f"{np.isinf(plain).sum()}, {np.isinf(auto).sum()}",
             "steps taken": " ".join(f"{count:.0f}" for count in steps),

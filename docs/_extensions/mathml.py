@@ -12,7 +12,7 @@ def inline(self, node):
 
 def block(self, node):
     """Write a formula on lines of its own."""
-    self.body.append('<div class="math">')
+    self.body.append('<div class="formula">')
     self.body.append(convert(node.astext(), display="block"))
     self.body.append("</div>\n")
     raise SkipNode
