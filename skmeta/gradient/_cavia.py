@@ -11,7 +11,7 @@ from ..base import MetaClassifierMixin, MetaRegressorMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
 from ..modules import MLP
 from ._cavia_learner import CAVIA, widen
-from ._inner import InnerLoopMixin
+from ._inner import ADAPT_STEPS, InnerLoopMixin
 
 
 class ContextMixin:
@@ -157,11 +157,7 @@ class CAVIAClassifier(
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "first_order": ["boolean"],
     }
 
@@ -328,11 +324,7 @@ class CAVIARegressor(
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "first_order": ["boolean"],
     }
 

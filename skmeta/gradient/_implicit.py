@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from ..base import MetaClassifierMixin, MetaRegressorMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
 from ._implicit_learner import ImplicitMAML
-from ._inner import InnerLoopMixin
+from ._inner import ADAPT_STEPS, InnerLoopMixin
 
 
 class ImplicitMAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
@@ -138,11 +138,7 @@ class ImplicitMAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEsti
         "class_balanced": ["boolean"],
         "inner_lr": [Interval(Real, 0, None, closed="neither")],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "proximal": [Interval(Real, 0, None, closed="neither")],
         "cg_steps": [Interval(Integral, 0, None, closed="left")],
         "transductive": ["boolean"],
@@ -312,11 +308,7 @@ class ImplicitMAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstima
         **NeuralMetaEstimator._parameter_constraints,
         "inner_lr": [Interval(Real, 0, None, closed="neither")],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "proximal": [Interval(Real, 0, None, closed="neither")],
         "cg_steps": [Interval(Integral, 0, None, closed="left")],
         "transductive": ["boolean"],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._steps import best_steps, nearest_steps, shots_of
 
+#: Constraints of the parameter.
+ADAPT_STEPS = [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"}), None]
 #: Steps of `adapt` by default where `fit` saw a single task: ordinary training.
 _SINGLE_TASK_STEPS = 100
 

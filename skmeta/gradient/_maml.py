@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..base import MetaClassifierMixin, MetaRegressorMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
-from ._inner import InnerLoopMixin
+from ._inner import ADAPT_STEPS, InnerLoopMixin
 from ._maml_learner import MAML
 
 
@@ -173,11 +173,7 @@ class MAMLClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator):
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "first_order": ["boolean", Interval(Integral, 0, None, closed="left")],
         "multi_step_loss": [Interval(Integral, 0, None, closed="left")],
         "adapted": [StrOptions({"all", "head", "body"})],
@@ -386,11 +382,7 @@ class MAMLRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
             "array-like",
         ],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "first_order": ["boolean", Interval(Integral, 0, None, closed="left")],
         "multi_step_loss": [Interval(Integral, 0, None, closed="left")],
         "adapted": [StrOptions({"all", "head", "body"})],

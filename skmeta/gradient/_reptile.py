@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from ..base import MetaClassifierMixin, MetaRegressorMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
-from ._inner import InnerLoopMixin
+from ._inner import ADAPT_STEPS, InnerLoopMixin
 from ._reptile_learner import Reptile
 
 
@@ -133,11 +133,7 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         "class_balanced": ["boolean"],
         "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
@@ -300,11 +296,7 @@ class ReptileRegressor(InnerLoopMixin, MetaRegressorMixin, NeuralMetaEstimator):
         **NeuralMetaEstimator._parameter_constraints,
         "inner_lr": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "inner_steps": [Interval(Integral, 1, None, closed="left")],
-        "adapt_steps": [
-            Interval(Integral, 0, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "adapt_steps": ADAPT_STEPS,
         "proximal": [Interval(Real, 0, None, closed="left")],
         "transductive": ["boolean"],
     }
