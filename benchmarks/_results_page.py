@@ -544,8 +544,8 @@ _POLICIES = [
     (
         "rl2",
         "Navigation by memory",
-        "Mean return of `RL2Policy`, trained on one episode, at new goals in the first "
-        "episode and in the one after it.",
+        "Mean return of `RL2Policy`, trained on two episodes, at new goals in these "
+        "and in a third.",
     ),
 ]
 _ARMS = {"own": "each by itself", "shared": "together"}
