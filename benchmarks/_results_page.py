@@ -16,7 +16,7 @@ A baseline is judged on the same rows in the same run. Intervals are 95 % of the
 over splits for grouped tables, over episodes or waves otherwise.
 """
 # Methods of grouped_tables.json whose names begin so are this library's.
-OURS = ("learned prior", "guarded")
+OURS = ("learned prior", "learned leaves", "guarded")
 # Learner and paper of the ledgers of omniglot.py.
 OMNIGLOT = {
     "protonet": (

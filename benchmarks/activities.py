@@ -29,6 +29,7 @@ from torch import nn
 
 from skmeta import (
     HierarchicalClassifier,
+    HierarchicalForestClassifier,
     MAMLClassifier,
     ProtoNetClassifier,
     RidgeHeadClassifier,
@@ -57,7 +58,7 @@ def net(n_epochs, batch_size):
 
 
 def learners(seed):
-    """Networks of 2 x 64 that train on episodes, or on all rows, and two forests."""
+    """Networks of 2 x 64 that train on episodes, or on all rows, and three forests."""
     episodes = {"n_shots": (1, 5), "n_queries": 10, "n_episodes": 400}
     episodes |= {"label_space": "shared", "random_state": seed}
     return {
@@ -70,6 +71,7 @@ def learners(seed):
         ),
         "learned prior": HierarchicalClassifier(),
         "learned prior + forest": HierarchicalClassifier(forest()),
+        "learned leaves of a forest": HierarchicalForestClassifier(forest()[-1]),
         "pooled forest": PooledClassifier(forest()),
     }
 
