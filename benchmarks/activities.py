@@ -28,9 +28,11 @@ from skorch import NeuralNet
 from torch import nn
 
 from skmeta import (
+    DeepKernelClassifier,
     HierarchicalClassifier,
     HierarchicalForestClassifier,
     MAMLClassifier,
+    MultiTaskClassifier,
     ProtoNetClassifier,
     RidgeHeadClassifier,
     TransferClassifier,
@@ -66,7 +68,11 @@ def learners(seed):
         "RidgeHead": RidgeHeadClassifier(net(20, 4), **episodes),
         "MAML": MAMLClassifier(net(20, 4), **episodes),
         "ANIL": MAMLClassifier(net(20, 4), adapted="head", **episodes),
+        "DeepKernel": DeepKernelClassifier(net(20, 4), **episodes),
         "Transfer": TransferClassifier(
+            net(40, 64), label_space="shared", random_state=seed
+        ),
+        "MultiTask": MultiTaskClassifier(
             net(40, 64), label_space="shared", random_state=seed
         ),
         "learned prior": HierarchicalClassifier(),

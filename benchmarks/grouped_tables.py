@@ -274,6 +274,7 @@ def run_seed(name, rows, columns, seed, develop, guard):
             loss, figure = losses(name, query, prediction, scale)
             by_group = pd.Series(loss).groupby(query.groups).mean().to_numpy()
             reference = by_group if reference is None else reference
+            worst = np.sort(by_group)[-max(1, len(by_group) // 10) :]
             records.append(
                 {
                     "method": method,
@@ -281,6 +282,7 @@ def run_seed(name, rows, columns, seed, develop, guard):
                     "seed": seed,
                     "value": float(figure(loss)),
                     "harm": float((by_group > reference + 1e-12).mean()),
+                    "worst": float(figure(worst)),
                     "seconds": seconds,
                 }
             )
@@ -288,7 +290,7 @@ def run_seed(name, rows, columns, seed, develop, guard):
 
 
 def summarise(name, records):
-    """Mean, interval over seeds and harm rate of every method and shot."""
+    """Mean, interval over seeds, harm rate and worst groups of each method and shot."""
     frame = pd.DataFrame(records)
     rows = []
     for (k, method), part in frame.groupby(["k", "method"], sort=False):
@@ -307,6 +309,7 @@ def summarise(name, records):
                 "interval95": half and round(half, 4),
                 "values": part.value.round(4).tolist(),
                 "harm_rate": round(part.harm.mean(), 3),
+                "worst_tenth": round(part.worst.mean(), 4),
                 "seconds_per_seed": round(part.seconds.mean(), 3),
             }
         )

@@ -21,7 +21,13 @@ from sklearn.metrics import mean_squared_error
 from skorch import NeuralNet
 from torch import nn
 
-from skmeta import MAMLRegressor, ReptileRegressor, RidgeHeadRegressor
+from skmeta import (
+    MAMLRegressor,
+    MultiTaskRegressor,
+    ReptileRegressor,
+    RidgeHeadRegressor,
+    TransferRegressor,
+)
 from skmeta.datasets import make_sinusoid_tasks
 from skmeta.modules import MLP
 
@@ -98,6 +104,19 @@ def reptile(seed, n_steps=6000):
     )
 
 
+def rows_net(n_epochs):
+    """A net that sees rows instead of episodes."""
+    return net(100 * n_epochs, 3e-3, batch_size=256)
+
+
+def transfer(seed):
+    return TransferRegressor(rows_net(5), random_state=seed)
+
+
+def multi_task(seed):
+    return MultiTaskRegressor(rows_net(5), random_state=seed)
+
+
 METHODS = {
     "RidgeHeadRegressor": (ridge, {}),
     "MAMLRegressor, 1 step": (maml, {}),
@@ -108,6 +127,8 @@ METHODS = {
     ),
     "MAMLRegressor learned rates, 1 step": (meta_sgd, {}),
     "ReptileRegressor, 50 steps": (reptile, {}),
+    "TransferRegressor": (transfer, {}),
+    "MultiTaskRegressor": (multi_task, {}),
 }
 
 
