@@ -173,6 +173,11 @@ def glance_densities():
             ]
 
 
+def _lost(cell):
+    lost, of = cell["diverged"], cell["n_waves"]
+    return f", without {lost} of {of:,} waves, which diverge" if lost else ""
+
+
 def glance_sinusoid():
     entry = load("sinusoid")
     if entry is None:
@@ -189,7 +194,8 @@ def glance_sinusoid():
                     f"{len(entry['seeds'])}",
                     name,
                     "-",
-                    f"{row[shots]['mse']:.5f} ± {row[shots]['interval']:.5f}",
+                    f"{row[shots]['mse']:.5f} ± {row[shots]['interval']:.5f}"
+                    + _lost(row[shots]),
                     f"{base}: {results[base][shots]['mse']:.5f}",
                     "as above" if seconds is None else f"{seconds:.0f}",
                 ]
