@@ -45,6 +45,7 @@ RUNS = (
     Run("leaves.py --views margin shape texture", 6, needs_data=True),
     Run("leaves.py --views images", 6, needs_data=True),
     Run("columns.py", 8, needs_data=True),
+    Run("columns_numbers.py", 3, needs_data=True),
     Run("activities.py", 4, needs_data=True),
     Run("gradient_family.py", 5, needs_data=True),
     Run("banking77.py", 40, needs_data=True),
