@@ -75,8 +75,8 @@ class HierarchicalForestMixin(WeightedSupportMixin, KeptRowsMixin):
             support=self.support,
             levels=levels,
         )
-        self._leaves = fit()
-        self.estimator_ = self._leaves.forest
+        leaves = fit()
+        self.estimator_, self._leaves = leaves.forest, leaves
         return strength
 
     def _scaled(self, X):
