@@ -93,7 +93,7 @@ leaves.fit(rows, activity, groups=person)
 tell = meta.prior_.frequencies is None
 print(f"first windows tell how often a person does what: {tell}")
 weigh = 1 / leaves.leaf_strength_
-print(f"in a leaf, a window of the person weighs {weigh:.1f} times what the forest says")
+print(f"in a leaf, a window of the person weighs {weigh:.0f} times the forest")
 
 # %%
 # New people
@@ -146,8 +146,8 @@ plt.show()
 
 # %%
 # How a phone lies moves its columns in whatever one does, so slopes tell from a few
-# windows what leaves must see in each region. On the recordings of WISDM it is the other
-# way round. Try both: it is one line.
+# windows what leaves must see in each region. On the recordings of WISDM it is the
+# other way round. Try both: it is one line.
 #
 # The tenth of the people that is predicted worst gains most:
 
