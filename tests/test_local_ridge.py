@@ -44,7 +44,7 @@ def adapted(model, support, query):
     targets = support.y.unsqueeze(-1)
     if model.classifier:
         targets = nn.functional.one_hot(support.y, 3).double()
-    state |= model.adapt(cells_of(state, support)[0], targets, state, support)
+    state |= model.adapt(cells_of(state, support)[0], targets, state, support, 1)
     return state, cells_of(state, query)[0]
 
 
@@ -124,7 +124,8 @@ def test_local_ridge_by_hand(classifier, limit, monkeypatch):
     expected = local_by_hand(model, known, cells[0], support.y[0], classifier, limit)
     if classifier:
         correction = (0.03 + correction.softmax(-1)).log()
-    size = torch.tensor([1, math.log(0.9), math.log(0.5)]).double()
+    # One of four columns is known.
+    size = torch.tensor([1, math.log(0.9), math.log(0.5), 0.25]).double()
     expected = expected + (model.log_share @ size).exp() * correction[0]
     torch.testing.assert_close(found[0], expected, rtol=1e-8, atol=1e-8)
 
@@ -154,7 +155,7 @@ def test_one_cell_far_out_says_little():
     query = TaskBatch(torch.from_numpy(spoilt)[None])
     state = columns_of(support)
     targets = nn.functional.one_hot(support.y, 2).double()
-    state |= model.adapt(cells_of(state, support)[0], targets, state, support)
+    state |= model.adapt(cells_of(state, support)[0], targets, state, support, 1)
     found = model.corrected(
         state, cells_of(state, query)[0], torch.zeros(1, 16, 2).double()
     )

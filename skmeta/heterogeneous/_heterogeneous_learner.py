@@ -110,7 +110,7 @@ class ColumnSet(Learner):
         )
         if self.prior is not None:
             state["weights"] = state["weights"] + self.prior
-        state |= self.local.adapt(cells, targets, state, support)
+        state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         return {**state, **which_classes(support, weights)}
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:

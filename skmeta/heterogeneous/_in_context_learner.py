@@ -100,7 +100,8 @@ class RowAndColumnTransformer(Learner):
         state["rows"] = support.weights.to(state["center"].dtype)
         targets = self._targets(support, state)
         tokens = self._tokens(state, support, targets)
-        state |= self.local.adapt(cells_of(state, support)[0], targets, state, support)
+        cells, _ = cells_of(state, support)
+        state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         kin = None
         if self.classifier:
             state["targets"] = targets

@@ -56,8 +56,9 @@ class LocalRidge(nn.Module):
         # the support.
         self.log_stretch = nn.Parameter(torch.zeros(2 * len(MULTIPLES), 3))
         self.log_before = nn.Parameter(torch.zeros(2 * len(MULTIPLES), 3))
-        # Of the correction.
-        self.log_share = nn.Parameter(torch.tensor([-1.0, 0.0, 0.0]))
+        # Of the correction, also by the share of columns that are known. A network that
+        # has met none of them says less of other tables than training makes believe.
+        self.log_share = nn.Parameter(torch.tensor([-2.3, 0.0, 0.0, 1.6]))
         self.log_width = nn.Parameter(torch.tensor(0.5))
         # What the likelihood of rows that are left out counts for.
         self.log_trust = nn.Parameter(torch.tensor(-1.0))
@@ -69,7 +70,12 @@ class LocalRidge(nn.Module):
                 self.log_stretch[:, 0] = torch.tensor(5.0).log()
 
     def adapt(
-        self, cells: Tensor, targets: Tensor, state: TaskState, support: TaskBatch
+        self,
+        cells: Tensor,
+        targets: Tensor,
+        state: TaskState,
+        support: TaskBatch,
+        n_names: int,
     ) -> TaskState:
         """Weights of all experts, and how much to believe each.
 
@@ -80,9 +86,11 @@ class LocalRidge(nn.Module):
         targets : Tensor of shape (n_tasks, n_rows, n_outputs)
             One-hot classes or standardised targets, zero for padding.
         state : dict of Tensor
-            With which columns are ``present``.
+            With ``columns`` and which of them are ``present``.
         support : TaskBatch
             Rows of each task.
+        n_names : int
+            Columns that mean the same in all tasks, the first of the wide table.
 
         Returns
         -------
@@ -110,6 +118,9 @@ class LocalRidge(nn.Module):
         features = torch.cat([present.unsqueeze(-1), features], dim=-1)
         kernel, kernel_out = ridge_path(features, residual, alphas[:, 1])
         constant, kernel = kernel.tensor_split([1], dim=2)
+        known = (state["columns"] < n_names) * state["present"]
+        known = known.sum(dim=1) / n_columns.clamp(min=1)
+        by = torch.cat([size, known.unsqueeze(1)], dim=1)
         found = {
             "local linear": linear,
             "local constant": constant,
@@ -118,7 +129,7 @@ class LocalRidge(nn.Module):
             ),
             "local landmarks": landmarks * marked.unsqueeze(-1),
             "local stretch": (size @ self.log_stretch.T).exp(),
-            "local share": (size @ self.log_share).exp(),
+            "local share": (by @ self.log_share).exp(),
         }
         if self.classifier:
             counts = targets.sum(dim=1, keepdim=True)
