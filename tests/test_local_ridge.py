@@ -122,11 +122,14 @@ def test_local_ridge_by_hand(classifier, limit, monkeypatch):
     found = model.corrected(state, cells, correction)
     known = cells_of(state, support)[0][0]
     expected = local_by_hand(model, known, cells[0], support.y[0], classifier, limit)
-    if classifier:
-        correction = (0.03 + correction.softmax(-1)).log()
     # One of four columns is known.
     size = torch.tensor([1, math.log(0.9), math.log(0.5), 0.25]).double()
-    expected = expected + (model.log_share @ size).exp() * correction[0]
+    share = (model.log_share @ size).exp()
+    if classifier:
+        expected = expected + share * (0.03 + correction[0].softmax(-1)).log()
+    else:
+        share = share / (share + 9 / 10)
+        expected = (1 - share) * expected + share * correction[0]
     torch.testing.assert_close(found[0], expected, rtol=1e-8, atol=1e-8)
 
 

@@ -16,12 +16,14 @@ from ._in_context_learner import RowAndColumnTransformer
 class InContextClassifier(MetaClassifierMixin, TableMetaEstimator):
     """A small transformer that reads the support rows and labels the query rows.
 
-    Cells attend to the other columns of their row, and to the support rows of their
-    column; in the end a query row takes the votes of the support rows that it is like,
-    column by column. What classification *is* has been learned over many tasks, in the
-    manner of TabPFN [1]_, but on tasks of your own and on ones made of unlabelled
-    tables [2]_ (`SelfMadeTasks`). Adapting is one forward pass. Query rows do not see
-    each other.
+    It corrects a mixture of linear and kernel ridge regressions on the support rows,
+    weighed by how well each tells rows that are left out; what suits how many rows and
+    columns is learned over tasks. Cells attend to the other columns of their row, and
+    to the support rows of their column; in the end a query row takes the votes of the
+    support rows that it is like, column by column. What classification *is* has been
+    learned over many tasks, in the manner of TabPFN [1]_, but on tasks of your own and
+    on ones made of unlabelled tables [2]_ (`SelfMadeTasks`). Adapting is one forward
+    pass and eight linear systems. Query rows do not see each other.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their

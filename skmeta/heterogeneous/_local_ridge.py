@@ -98,58 +98,79 @@ class LocalRidge(nn.Module):
             Entries of the state that begin with "local".
         """
         present = support.weights.to(cells.dtype)
-        n_columns = state["present"].sum(dim=1)
-        size = size_of(present.sum(dim=1), n_columns)
+        n_rows, n_columns = present.sum(dim=1), state["present"].sum(dim=1)
+        known = ((state["columns"] < n_names) * state["present"]).sum(dim=1)
+        size = size_of(n_rows, n_columns)
+        alphas = (ALPHA_GAIN * size @ self.log_alpha.T).exp().unsqueeze(-1)
+        residual = targets
         if self.classifier:  # what the absence of a class says is for the constant
             residual = (targets - even_share(support)) * present.unsqueeze(-1)
+        found, left_out = self._experts(
+            cells, residual, alphas * cells.new_tensor(MULTIPLES), present, state
+        )
+        found["local stretch"] = (size @ self.log_stretch.T).exp()
+        output = residual.unsqueeze(1) - left_out
+        output = found["local stretch"][:, :, None, None] * output
+        if self.classifier:
+            counts = targets.sum(dim=1, keepdim=True)
+            found["local frequency"] = class_frequency(counts, support)
+            others = class_frequency(counts - targets, support)
+            output = output + self.by_frequency[:, None, None] * others.unsqueeze(1)
+            likelihood = class_likelihood(output, targets, support)
         else:
-            residual = targets
-        alphas = (ALPHA_GAIN * size @ self.log_alpha.T).exp().unsqueeze(-1)
-        alphas = alphas * cells.new_tensor(MULTIPLES)
+            error = (targets.unsqueeze(1) - output).square().sum(dim=(2, 3))
+            n = n_rows.clamp(min=1).unsqueeze(1)
+            likelihood = -0.5 * n * (error / n + 1e-6).log()
+        belief = size @ self.log_before.T + self.log_trust.exp() * likelihood
+        found["local belief"] = belief.log_softmax(dim=1)
+        found["local share"] = self._share(size, known / n_columns.clamp(min=1), n_rows)
+        return found
 
+    def _experts(
+        self,
+        cells: Tensor,
+        targets: Tensor,
+        alphas: Tensor,
+        present: Tensor,
+        state: TaskState,
+    ) -> tuple[TaskState, Tensor]:
+        """Weights of all experts, and their residuals of rows that are left out."""
         linear, linear_out = ridge_path(
-            _linear(cells, present, state), residual, alphas[:, 0]
+            _linear(cells, present, state), targets, alphas[:, 0]
         )
         landmarks, marked = landmarks_of(cells, present)
         factor = _factor(self._similarity(landmarks, landmarks, state), marked)
         similar = self._similarity(cells, landmarks, state)
         similar = similar * present.unsqueeze(-1) * marked.unsqueeze(1)
+        # Features whose inner products are the kernel, and a constant.
         features = torch.linalg.solve_triangular(factor, similar.mT, upper=False).mT
         features = torch.cat([present.unsqueeze(-1), features], dim=-1)
-        kernel, kernel_out = ridge_path(features, residual, alphas[:, 1])
+        kernel, kernel_out = ridge_path(features, targets, alphas[:, 1])
         constant, kernel = kernel.tensor_split([1], dim=2)
-        known = (state["columns"] < n_names) * state["present"]
-        known = known.sum(dim=1) / n_columns.clamp(min=1)
-        by = torch.cat([size, known.unsqueeze(1)], dim=1)
-        found = {
+        weights = {
             "local linear": linear,
             "local constant": constant,
             "local kernel": torch.linalg.solve_triangular(
                 factor.mT.unsqueeze(1), kernel, upper=True
             ),
             "local landmarks": landmarks * marked.unsqueeze(-1),
-            "local stretch": (size @ self.log_stretch.T).exp(),
-            "local share": (by @ self.log_share).exp(),
         }
+        return weights, torch.cat([linear_out, kernel_out], dim=1)
+
+    def _share(self, size: Tensor, known: Tensor, n_rows: Tensor) -> Tensor:
+        """What the correction counts for, ``(n_tasks,)``."""
+        share = torch.cat([size, known.unsqueeze(1)], dim=1) @ self.log_share
         if self.classifier:
-            counts = targets.sum(dim=1, keepdim=True)
-            found["local frequency"] = class_frequency(counts, support)
-        left_out = torch.cat([linear_out, kernel_out], dim=1)
-        output = found["local stretch"][:, :, None, None] * (
-            residual.unsqueeze(1) - left_out
-        )
-        if self.classifier:
-            others = class_frequency(counts - targets, support)
-            output = output + self.by_frequency[:, None, None] * others.unsqueeze(1)
-        likelihood = self._likelihood(output, targets, support)
-        belief = size @ self.log_before.T + self.log_trust.exp() * likelihood
-        return {**found, "local belief": belief.log_softmax(dim=1)}
+            return share.exp()
+        # Of an average: without any row, the network alone speaks.
+        return share.exp() / (share.exp() + n_rows / (n_rows + 1))
 
     def corrected(self, state: TaskState, cells: Tensor, correction: Tensor) -> Tensor:
         """Logits or means ``(n_tasks, n_rows, n_outputs)`` of query rows.
 
-        The sum of what the experts say and of a correction. Of logits its size is
-        bounded: a network that has never seen such a table may be sure and wrong.
+        Of means, what the experts and a network say is averaged. Of logits it is added
+        up, and the correction is bounded: a network that has never seen such a table
+        may be sure and wrong.
         """
         output = torch.cat(
             [
@@ -165,7 +186,7 @@ class LocalRidge(nn.Module):
         belief = state["local belief"][:, :, None, None]
         share = state["local share"][:, None, None]
         if not self.classifier:
-            return (belief.exp() * output).sum(dim=1) + share * correction
+            return (1 - share) * (belief.exp() * output).sum(dim=1) + share * correction
         frequency = state["local frequency"].unsqueeze(1)
         output = output + self.by_frequency[:, None, None] * frequency
         if "exists" in state:
@@ -179,16 +200,6 @@ class LocalRidge(nn.Module):
         n_columns = state["present"].sum(dim=1).clamp(min=1)[:, None, None]
         distance = torch.cdist(cells, others, p=1.0) / n_columns
         return (-distance / self.log_width.exp()).exp()
-
-    def _likelihood(
-        self, output: Tensor, targets: Tensor, support: TaskBatch
-    ) -> Tensor:
-        """Of support rows by the others, ``(n_tasks, n_experts)``."""
-        if not self.classifier:
-            n_rows = support.weights.sum(dim=1, keepdim=True).clamp(min=1)
-            error = (targets.unsqueeze(1) - output).square().sum(dim=(2, 3)) / n_rows
-            return -0.5 * n_rows * (error + 1e-6).log()
-        return class_likelihood(output, targets, support)
 
 
 def size_of(n_rows: Tensor, n_columns: Tensor) -> Tensor:
