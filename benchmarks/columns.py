@@ -32,7 +32,7 @@ from torch import nn
 from skmeta import HeterogeneousClassifier, InContextClassifier, SelfMadeTasks
 from skmeta.modules import MLP
 
-SEEDS = [0, 1]
+SEEDS = [0, 1, 2]
 LABELS = (4, 8, 16)
 N_QUERIES, N_WAYS = 30, 4
 TRAIN = (
