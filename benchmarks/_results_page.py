@@ -16,7 +16,7 @@ A baseline is judged on the same rows in the same run. Intervals are 95 % of the
 over splits for grouped tables, over episodes or waves otherwise.
 """
 # Methods of grouped_tables.json whose names begin so are this library's.
-OURS = ("learned prior", "guarded")
+OURS = ("learned prior", "learned leaves", "guarded")
 # Learner and paper of the ledgers of omniglot.py.
 OMNIGLOT = {
     "protonet": (
@@ -34,7 +34,7 @@ OMNIGLOT = {
     ),
 }
 # The combined learner of banking77.json, and the reference of neural_process.json.
-TEXT, TRUTH = "TextCNN + TF-IDF", "true posterior"
+TEXT, TRUTH = "TextCNN + TF-IDF of n-grams", "true posterior"
 _NONE = {"mean": 0.0}
 SINUSOID_BASELINES = (
     "Gaussian process of each wave alone",
@@ -62,6 +62,7 @@ def page():
         leaves,
         learners,
         columns,
+        columns_numbers,
         activities,
         gradient_family,
         guard,
@@ -138,7 +139,7 @@ def glance_text():
         return
     results = entry["results"]
     both = results[TEXT]
-    others = {n: r for n, r in results.items() if n != TEXT}
+    others = {n: r for n, r in results.items() if not n.startswith("TextCNN + ")}
     for key in [key for key in both if key.endswith("accuracy")]:
         base = max(others, key=lambda name: others[name].get(key, _NONE)["mean"])
         yield [
@@ -172,6 +173,11 @@ def glance_densities():
             ]
 
 
+def _lost(cell):
+    lost, of = cell["diverged"], cell["n_waves"]
+    return f", without {lost} of {of:,} waves, which diverge" if lost else ""
+
+
 def glance_sinusoid():
     entry = load("sinusoid")
     if entry is None:
@@ -188,7 +194,8 @@ def glance_sinusoid():
                     f"{len(entry['seeds'])}",
                     name,
                     "-",
-                    f"{row[shots]['mse']:.5f} ± {row[shots]['interval']:.5f}",
+                    f"{row[shots]['mse']:.5f} ± {row[shots]['interval']:.5f}"
+                    + _lost(row[shots]),
                     f"{base}: {results[base][shots]['mse']:.5f}",
                     "as above" if seconds is None else f"{seconds:.0f}",
                 ]
@@ -202,25 +209,29 @@ def omniglot_label(name, entry):
 
 
 def grouped():
-    """All methods of each data set: mean, interval and harm."""
+    """All methods of each data set: mean, interval, harm and worst groups."""
     entry = load("grouped_tables")
     if entry is None:
         return
     yield (
         "## Grouped tables\n\nMean over splits after k rows of a new group. Harm is "
-        "the share of groups that fare worse than with the first method of the table."
+        "the share of groups that fare worse than with the first method of the table; "
+        "worst, the figure of the tenth of groups that a method predicts worst."
     )
     rows = entry["results"]
     for data in dict.fromkeys(r["data"] for r in rows):
         part = [r for r in rows if r["data"] == data]
         shots = sorted({r["k"] for r in part})
         cells = {(r["method"], r["k"]): r for r in part}
-        header = ["", *(f"k={k}" for k in shots), *(f"harm, k={k}" for k in shots if k)]
+        few = [k for k in shots if k]
+        header = ["", *(f"k={k}" for k in shots), *(f"harm, k={k}" for k in few)]
+        header += [f"worst, k={k}" for k in few]
         body = [
             [
                 method,
                 *(_with_interval(cells.get((method, k))) for k in shots),
-                *(_share(cells.get((method, k))) for k in shots if k),
+                *(_share(cells.get((method, k))) for k in few),
+                *(_worst(cells.get((method, k))) for k in few),
             ]
             for method in dict.fromkeys(r["method"] for r in part)
         ]
@@ -309,6 +320,10 @@ def _with_interval(row):
 
 def _share(row):
     return "-" if row is None else f"{100 * row['harm_rate']:.0f} %"
+
+
+def _worst(row):
+    return "-" if row is None else f"{row['worst_tenth']:.3f}"
 
 
 def _words(name):
@@ -400,6 +415,10 @@ def alarm():
 
 def asked():
     return _plain("ask_rows", "Asking for rows")
+
+
+def columns_numbers():
+    return _plain("columns_numbers", "Half of the columns, numbers")
 
 
 def personal():
@@ -544,8 +563,8 @@ _POLICIES = [
     (
         "rl2",
         "Navigation by memory",
-        "Mean return of `RL2Policy`, trained on one episode, at new goals in the first "
-        "episode and in the one after it.",
+        "Mean return of `RL2Policy`, trained on two episodes, at new goals in these "
+        "and in a third.",
     ),
 ]
 _ARMS = {"own": "each by itself", "shared": "together"}

@@ -28,8 +28,11 @@ from skorch import NeuralNet
 from torch import nn
 
 from skmeta import (
+    DeepKernelClassifier,
     HierarchicalClassifier,
+    HierarchicalForestClassifier,
     MAMLClassifier,
+    MultiTaskClassifier,
     ProtoNetClassifier,
     RidgeHeadClassifier,
     TransferClassifier,
@@ -57,7 +60,7 @@ def net(n_epochs, batch_size):
 
 
 def learners(seed):
-    """Networks of 2 x 64 that train on episodes, or on all rows, and two forests."""
+    """Networks of 2 x 64 that train on episodes, or on all rows, and three forests."""
     episodes = {"n_shots": (1, 5), "n_queries": 10, "n_episodes": 400}
     episodes |= {"label_space": "shared", "random_state": seed}
     return {
@@ -65,11 +68,16 @@ def learners(seed):
         "RidgeHead": RidgeHeadClassifier(net(20, 4), **episodes),
         "MAML": MAMLClassifier(net(20, 4), **episodes),
         "ANIL": MAMLClassifier(net(20, 4), adapted="head", **episodes),
+        "DeepKernel": DeepKernelClassifier(net(20, 4), **episodes),
         "Transfer": TransferClassifier(
+            net(40, 64), label_space="shared", random_state=seed
+        ),
+        "MultiTask": MultiTaskClassifier(
             net(40, 64), label_space="shared", random_state=seed
         ),
         "learned prior": HierarchicalClassifier(),
         "learned prior + forest": HierarchicalClassifier(forest()),
+        "learned leaves of a forest": HierarchicalForestClassifier(forest()[-1]),
         "pooled forest": PooledClassifier(forest()),
     }
 

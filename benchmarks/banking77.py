@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from _few_shot import adapted_accuracy, pool_sampler, stacked_episodes
 from _ledger import load, record, shared_data
+from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
@@ -41,7 +42,10 @@ N_EPISODES, N_QUERIES = 600, 10
 # MAML descends anew in every episode: it is judged on the first of them.
 N_MAML_EPISODES = 200
 N_FOLDS = 5
-BOTH, CNN, WORDS = "TextCNN + TF-IDF", "TextCNN ProtoNet", "TF-IDF of the learner alone"
+# The combined learner on words with their n-grams, and on words alone; their parts.
+BOTH, BOTH_WORDS = "TextCNN + TF-IDF of n-grams", "TextCNN + TF-IDF of words"
+CNN = "TextCNN ProtoNet"
+RAW = {BOTH: "TF-IDF of n-grams, centroid", BOTH_WORDS: "TF-IDF of all words, centroid"}
 CENTROID = "TF-IDF centroid"
 # Chosen on validation intents, see `--develop`.
 CHOSEN = {"n_steps": 500, "lr": 2e-3, "dropout": 0.2, "n_filters": 64}
@@ -73,7 +77,10 @@ def part_of(rows, intents):
 
 @dataclass
 class Fold:
-    """Known and new queries as numbers; nothing is learned from the new ones."""
+    """Known and new queries as ids of words and of their n-grams.
+
+    Nothing is learned from the new ones.
+    """
 
     X: np.ndarray
     y: np.ndarray
@@ -87,7 +94,7 @@ class Fold:
         """Vocabulary, word vectors and document frequencies of known intents."""
         texts, y = part_of(rows, known)
         texts_new, y_new = part_of(rows, new)
-        tokens = TokenSequences(max_length=24, n_unknown=1000)
+        tokens = TokenSequences(max_length=24, n_unknown=1000, n_grams=(3, 4))
         embed = Word2VecEmbedding(tokens=tokens, width=64, random_state=0).fit(texts)
         tfidf = TfidfVectorizer(sublinear_tf=True).fit(texts)
         return cls(
@@ -139,8 +146,10 @@ def methods(vectors, n_steps, lr, dropout, n_filters):
     start = {"embedding": vectors, "dropout": dropout}
     cnn = start | {"n_filters": n_filters}
     random = cnn | {"embedding": len(vectors)}
+    both = DualProtoNetClassifier(net(TextCNN, n_steps, lr, **cnn), **episode)
     return {
-        BOTH: DualProtoNetClassifier(net(TextCNN, n_steps, lr, **cnn), **episode),
+        BOTH: both,
+        BOTH_WORDS: clone(both),
         f"{CNN}, random start": ProtoNetClassifier(
             net(TextCNN, n_steps, lr, **random), **episode
         ),
@@ -214,11 +223,12 @@ def judged_by(name, meta, X):
     """Logits of everything that one fitted metric learner can be judged as."""
     learner = meta.learner_
     learned = distances(embedded(learner.backbone, X))
-    if name != BOTH:
+    if name not in RAW:
         return {name: learned}
     raw = cosines(embedded(learner.raw, X))
     both = weighted(learned, raw, learner.mixture.numpy())
-    return {BOTH: both, CNN: learned, WORDS: raw}
+    found = {name: both, RAW[name]: raw}
+    return found | {CNN: learned} if name == BOTH else found
 
 
 def adapted(meta, X, support, query):
@@ -243,15 +253,18 @@ def run(data, names, settings):
     for name, meta in methods(data.vectors, **settings).items():
         if names and name not in names:
             continue
+        X, X_new = data.X, data.X_new
+        if name != BOTH:  # the others read words, of which the n-grams are not theirs
+            X, X_new = X[..., 0], X_new[..., 0]
         start = time.process_time()
-        meta.fit(data.X, data.y)
+        meta.fit(X, data.y)
         seconds[name] = time.process_time() - start
         for setting in SETTINGS:
             if isinstance(meta, MAMLClassifier):
                 episodes = data.episodes(setting, N_MAML_EPISODES)
-                scores[name, setting] = adapted(meta, data.X_new, *episodes)
+                scores[name, setting] = adapted(meta, X_new, *episodes)
                 continue
-            for part, logits in judged_by(name, meta, data.X_new).items():
+            for part, logits in judged_by(name, meta, X_new).items():
                 found = accuracy(logits, *data.episodes(setting))
                 scores[part, setting] = found
         if name == BOTH:
@@ -293,7 +306,10 @@ def summary(folds):
         rows = [fold[name] for fold in folds.values() if name in fold]
         results[name] = {"cpu_seconds": np.mean([row["cpu_seconds"] for row in rows])}
         for setting in SETTINGS:
+            # What a method gained is known where it ran beside the combined learner.
             for what in rows[0][setting]:
+                if not all(what in row[setting] for row in rows):
+                    continue
                 found = np.array([row[setting][what] for row in rows])
                 error = np.sqrt((found[:, 1] ** 2 / found[:, 2]).sum()) / len(found)
                 results[name][f"{setting} {what}"] = {

@@ -47,9 +47,15 @@ from _ledger import load as load_ledger
 from _ledger import record, shared_data
 from scipy.stats import t as student
 from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
 
-from skmeta import HierarchicalClassifier, HierarchicalRegressor
+from skmeta import (
+    HierarchicalClassifier,
+    HierarchicalForestClassifier,
+    HierarchicalForestRegressor,
+    HierarchicalRegressor,
+)
 from skmeta.baselines import LocalRegressor, PooledRegressor
 from skmeta.model_selection import GuardedClassifier, GuardedRegressor
 
@@ -77,6 +83,18 @@ def hierarchical_classifier():
 def forested():
     """Learned prior with a random forest inside, for the first rows of a group."""
     return HierarchicalClassifier(forest(), support="first")
+
+
+def leaves(support):
+    """Forest with leaves of each group."""
+    return HierarchicalForestRegressor(
+        RandomForestRegressor(min_samples_leaf=5, random_state=0), support=support
+    )
+
+
+def leaves_classifier():
+    """Forest with leaves of each group, for the first rows of a group."""
+    return HierarchicalForestClassifier(forest()[-1], support="first")
 
 
 def guarded(support):
@@ -121,7 +139,7 @@ def refitted_meta(train, support, query, make):
 # One function for each, so that what is fitted can be found again.
 MAKERS = {
     (make, order): partial(make, order)
-    for make in (hierarchical, boosted, guarded, guarded_classifier)
+    for make in (hierarchical, boosted, leaves, guarded, guarded_classifier)
     for order in ("random", "first")
 }
 
@@ -172,6 +190,7 @@ CLASSIFICATION = {
     "forest refitted": partial(refitted, make=forest),
     "learned prior": partial(adapted, make=hierarchical_classifier),
     "learned prior + forest": partial(adapted, make=forested),
+    "learned leaves of a forest": partial(adapted, make=leaves_classifier),
 }
 # Shots, order of the support rows, column with a random slope in the mixed model.
 PROTOCOLS = {
@@ -201,6 +220,7 @@ def methods_for(name, columns, guard=False):
         "learned prior": partial(adapted, make=prior),
         "learned prior, refitted": partial(refitted_meta, make=prior),
         "learned prior + boosting": partial(adapted, make=both),
+        "learned leaves of a forest": partial(adapted, make=MAKERS[leaves, order]),
         **last,
     }
 
@@ -254,6 +274,7 @@ def run_seed(name, rows, columns, seed, develop, guard):
             loss, figure = losses(name, query, prediction, scale)
             by_group = pd.Series(loss).groupby(query.groups).mean().to_numpy()
             reference = by_group if reference is None else reference
+            worst = np.sort(by_group)[-max(1, len(by_group) // 10) :]
             records.append(
                 {
                     "method": method,
@@ -261,6 +282,7 @@ def run_seed(name, rows, columns, seed, develop, guard):
                     "seed": seed,
                     "value": float(figure(loss)),
                     "harm": float((by_group > reference + 1e-12).mean()),
+                    "worst": float(figure(worst)),
                     "seconds": seconds,
                 }
             )
@@ -268,7 +290,7 @@ def run_seed(name, rows, columns, seed, develop, guard):
 
 
 def summarise(name, records):
-    """Mean, interval over seeds and harm rate of every method and shot."""
+    """Mean, interval over seeds, harm rate and worst groups of each method and shot."""
     frame = pd.DataFrame(records)
     rows = []
     for (k, method), part in frame.groupby(["k", "method"], sort=False):
@@ -287,6 +309,7 @@ def summarise(name, records):
                 "interval95": half and round(half, 4),
                 "values": part.value.round(4).tolist(),
                 "harm_rate": round(part.harm.mean(), 3),
+                "worst_tenth": round(part.worst.mean(), 4),
                 "seconds_per_seed": round(part.seconds.mean(), 3),
             }
         )

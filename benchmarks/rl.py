@@ -21,6 +21,7 @@ from skmeta.rl import BernoulliBandits, MAMLPolicy, PointNavigation, RL2Policy
 NAVIGATION = {
     "n_batches": 40,
     "n_tasks": 128,
+    "n_episodes": 2,
     "lr": 5e-3,
     "gamma": 0.95,
     "entropy": 0.0,
@@ -76,6 +77,7 @@ def rl2(seed):
     row = trained(policy, env)
     row["first episode"] = judged(policy, env, 0, 1000, seed)
     row["second episode"] = judged(policy, env, 1, 1000, seed)
+    row["third episode"] = judged(policy, env, 2, 1000, seed)
     return row
 
 

@@ -56,12 +56,19 @@ def sinusoid():
     if entry is None:
         return ""
     rows = [
-        [name, *(f"{row[k]['mse']:.4f}" for k in ("5 shots", "10 shots"))]
+        [name, *(_wave_error(row[k]) for k in ("5 shots", "10 shots"))]
         for name, row in entry["results"].items()
     ]
-    return "**Sinusoids**, mean squared error on 1,000 new waves\n\n" + table(
-        ["", "5 shots", "10 shots"], rows
+    return (
+        "**Sinusoids**, mean squared error on 1,000 new waves, two seeds; those where "
+        "gradient steps diverge are counted and left out\n\n"
+        + table(["", "5 shots", "10 shots"], rows)
     )
+
+
+def _wave_error(cell):
+    lost = f" ({cell['diverged']} diverged)" if cell["diverged"] else ""
+    return f"{cell['mse']:.4f}{lost}"
 
 
 TITLES = {

@@ -29,7 +29,12 @@ from .heterogeneous import (
     InContextClassifier,
     SelfMadeTasks,
 )
-from .hierarchical import HierarchicalClassifier, HierarchicalRegressor
+from .hierarchical import (
+    HierarchicalClassifier,
+    HierarchicalForestClassifier,
+    HierarchicalForestRegressor,
+    HierarchicalRegressor,
+)
 from .metric import (
     DualProtoNetClassifier,
     MatchingNetClassifier,
@@ -64,6 +69,8 @@ __all__ = [
     "HeterogeneousClassifier",
     "HeterogeneousRegressor",
     "HierarchicalClassifier",
+    "HierarchicalForestClassifier",
+    "HierarchicalForestRegressor",
     "HierarchicalRegressor",
     "ImplicitMAMLClassifier",
     "ImplicitMAMLRegressor",

@@ -9,6 +9,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 import torch
 from hypothesis import settings
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from skmeta.utils import estimator_checks
@@ -57,8 +58,14 @@ def shorter_checks(request, monkeypatch):
 
 @pytest.fixture
 def short_training(monkeypatch):
-    """Default nets train two epochs: for what does not depend on what is learned."""
+    """Default nets train two epochs, default forests have three trees.
+
+    For what does not depend on what is learned.
+    """
     for _, estimator in all_estimators():
+        if hasattr(estimator, "_default_forest"):
+            forest = clone(estimator._default_forest).set_params(n_estimators=3)
+            monkeypatch.setattr(estimator, "_default_forest", forest)
         if hasattr(estimator, "_net_settings"):
             settings = estimator._net_settings | {"max_epochs": 2}
             monkeypatch.setattr(estimator, "_net_settings", settings)

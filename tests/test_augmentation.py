@@ -152,6 +152,15 @@ def test_token_dropout_leaves_padding():
     assert 0.25 < gone.float().mean() < 0.35
 
 
+def test_tokens_go_together_with_their_n_grams():
+    ids = torch.randint(2, 50, (4, 20, 30, 5))
+    ids[:, :, 20:] = 0
+    dropped = TokenDropout(0.3).augment(TaskBatch(ids)).X
+    gone = dropped[..., 0] == 1
+    assert 0.15 < gone.float().mean() < 0.25
+    assert torch.equal(dropped[~gone], ids[~gone]) and (dropped[gone][:, 1:] == 0).all()
+
+
 def test_classes_rotate_together():
     support, query = images(n_tasks=30), images(n_tasks=30)
     turned_support, turned_query = ClassRotation()(support, query)

@@ -66,6 +66,39 @@ def test_new_words_can_be_told_apart():
     torch.testing.assert_close(backbone(torch.from_numpy(ids)), backbone(known))
 
 
+def test_tokens_bring_their_n_grams():
+    tokens = TokenSequences(n_unknown=5, n_grams=(2, 3), n_buckets=10**6)
+    ids = tokens.fit(["card pin", "a"]).transform(["pin card a", "spin", "!"])
+    whole = clone(tokens).set_params(n_grams=None).fit(["card pin", "a"])
+    np.testing.assert_array_equal(
+        ids[..., 0], whole.transform(["pin card a", "spin", "!"])
+    )
+    # <card> is the longest token: five 2-grams and four 3-grams.
+    assert ids.shape == (3, 2, 1 + 9) and (ids[2, 0, 1:] == 0).all()
+    pin, card = (set(ids[0, i, 1:]) - {0} for i in range(2))
+    assert len(pin) == 4 + 3 and len(card) == 9 and not pin & card
+    assert min(pin) >= tokens.n_tokens_ + 5
+    # "spin" is new, and shares pi, in, n>, pin and in> with "pin".
+    assert len(pin & set(ids[1, 0, 1:])) == 5
+    assert tokens.inverse_transform(ids) == whole.inverse_transform(ids[..., 0])
+
+
+def test_n_grams_of_long_tokens_end():
+    texts = ["x" * 500, "y"]
+    tokens = TokenSequences(n_grams=(3, 3)).fit(texts)
+    assert tokens.transform(texts).shape == (2, 1, 1 + 20)
+    short = clone(tokens).fit(["pin"])  # three 3-grams; longer tokens have no room
+    np.testing.assert_array_equal(
+        short.transform(["pint", "pi"]) > 0, [[[1] * 4], [[1] * 3 + [0]]]
+    )
+
+
+@pytest.mark.parametrize("n_grams", [(3,), (0, 2), (4, 3), (2.0, 3.0)])
+def test_n_grams_are_checked(n_grams):
+    with pytest.raises(ValueError, match="n_grams must be the sizes"):
+        TokenSequences(n_grams=n_grams).fit(["a"])
+
+
 @pytest.mark.parametrize("transformer", [TokenSequences(), Word2VecEmbedding()])
 def test_documents_are_checked(transformer):
     with pytest.raises(NotFittedError):
@@ -103,6 +136,10 @@ def test_given_vectors_are_used_as_they_are():
     word = embed.tokens_.vocabulary_
     np.testing.assert_array_equal(embed.vectors_[word["a"]], [1, 2])
     np.testing.assert_array_equal(embed.vectors_[word["c"]], [2, 3])
+    parts = Word2VecEmbedding(embed.vectors, tokens=TokenSequences(n_grams=(1, 2)))
+    texts = ["b a", "new"]
+    found = parts.fit(["a c", "b"]).transform(texts)
+    np.testing.assert_array_equal(found, embed.transform(texts))
     with pytest.raises(ValueError, match="No word"):
         Word2VecEmbedding({"z": [1.0]}).fit(["a b"])
 
@@ -137,6 +174,18 @@ def test_padding_changes_nothing(name):
         vectors = module.embed(ids)
         module.embed.table = None
         torch.testing.assert_close(module(vectors), together)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_read_tokens_without_their_n_grams(name):
+    torch.manual_seed(0)
+    module = BACKBONES[name](embedding=20, width=6).eval()
+    ids = torch.tensor([[3, 4, 1], [7, 25, 0], [9, 0, 0]])
+    parts = torch.randint(2, 90, (3, 3, 4)) * (ids > 0).unsqueeze(-1)
+    with torch.no_grad():
+        expected = module(ids)
+        found = module(torch.cat([ids.unsqueeze(-1), parts], dim=-1))
+    torch.testing.assert_close(found, expected)
 
 
 def test_cnn_is_the_maximum_over_windows():
@@ -209,6 +258,46 @@ def test_tfidf_is_that_of_scikit_learn():
     columns = [vectoriser.vocabulary_[t] for t in tokens.vocabulary_]
     expected = vectoriser.transform(new).toarray()[:, columns]
     np.testing.assert_allclose(found[:, 2 : tokens.n_tokens_], expected, atol=1e-6)
+
+
+def test_tfidf_of_n_grams_is_that_of_scikit_learn():
+    """Words and n-grams of a text, as one bag."""
+    texts, _ = documents()
+    tokens = TokenSequences(n_grams=(3, 4), n_buckets=10**5).fit(texts)
+    raw = TfIdf(tokens.n_tokens_ + 10**5)
+    raw.learn(torch.from_numpy(tokens.transform(texts)))
+
+    def bag(text):
+        words = [f"<{word}>" for word in text.split()]
+        grams = [
+            w[i : i + n] for w in words for n in (3, 4) for i in range(len(w) - n + 1)
+        ]
+        return text.split() + [f"part {gram}" for gram in grams]
+
+    vectoriser = TfidfVectorizer(sublinear_tf=True, analyzer=bag).fit(texts)
+    found = raw(torch.from_numpy(tokens.transform(texts))).numpy()
+    expected = vectoriser.transform(texts).toarray()
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-5)
+
+
+def test_dual_knows_new_words_by_their_parts():
+    """Two words that no training text had, each of them only spelled like the other."""
+    texts, y = documents(n_texts=12)
+    found = []
+    for n_grams in (None, (3, 4)):
+        tokens = TokenSequences(n_unknown=50, n_grams=n_grams).fit(texts)
+        X = tokens.transform(texts)
+        net = {"module__embedding": tokens.n_tokens_, "max_epochs": 3}
+        meta = tiny(DualProtoNetClassifier, BagOfEmbeddings, net=net, n_ways=3)
+        few = freeze(meta.fit(X, y))
+        few.fit(tokens.transform(["refunds", "vouchers"]), ["refund", "voucher"])
+        new = tokens.transform(["refunded", "refunding", "voucher", "evoucher"])
+        found.append(few.predict_proba(new)[:, 0])
+        again = pickle.loads(pickle.dumps(few)).predict_proba(new)[:, 0]
+        np.testing.assert_array_equal(again, found[-1])
+    right = np.array([True, True, False, False])
+    assert ((found[1] > 0.6) == right).all() and ((found[1] < 0.4) != right).all()
+    assert np.ptp(found[0]) < 1e-6  # whole words tell nothing
 
 
 def test_dual_logits_are_the_weighted_sum():

@@ -165,6 +165,8 @@ class Cutout(Augmentation):
 class TokenDropout(Augmentation):
     """Replace each token by the unknown one with a probability of `p`.
 
+    The n-grams that a token brings along (`TokenSequences`) go with it.
+
     Parameters
     ----------
     p : float, default=0.1
@@ -183,8 +185,13 @@ class TokenDropout(Augmentation):
     def augment(self, batch: TaskBatch) -> TaskBatch:
         """Replace tokens of one side of an episode."""
         X = batch.X
-        dropped = (torch.rand(X.shape, device=X.device) < self.p) & (X != 0)
-        return replace(batch, X=X.masked_fill(dropped, self.unknown))
+        tokens = X if X.ndim == 3 else X[..., 0]
+        dropped = (torch.rand(tokens.shape, device=X.device) < self.p) & (tokens != 0)
+        found = tokens.masked_fill(dropped, self.unknown)
+        if X.ndim == 3:
+            return replace(batch, X=found)
+        parts = X[..., 1:].masked_fill(dropped.unsqueeze(-1), 0)
+        return replace(batch, X=torch.cat([found.unsqueeze(-1), parts], dim=-1))
 
 
 class ClassRotation(Augmentation):

@@ -17,11 +17,12 @@ from ..base._each_task import (
     predict_each,
     refuse_errors,
 )
+from ..base._kept_rows import KeptRowsMixin
 from ..tasks._sampler import encode_classes
-from ._base import ESTIMATOR_CONSTRAINT, BaselineMixin, sum_by_task
+from ._base import ESTIMATOR_CONSTRAINT, sum_by_task
 
 
-class LocalClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
+class LocalClassifier(MetaClassifierMixin, KeptRowsMixin, MetaEstimator):
     """A fresh classifier for each task, fitted on the rows of that task alone.
 
     Nothing but class frequencies is learned across tasks: what a meta-learner gains
@@ -86,7 +87,7 @@ class LocalClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
     _parameter_constraints: dict = {
         "estimator": ESTIMATOR_CONSTRAINT,
         **MetaClassifierMixin._label_constraints,
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
     }
 
     def __init__(
@@ -165,7 +166,7 @@ class LocalClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
         return output
 
 
-class LocalRegressor(MetaRegressorMixin, BaselineMixin, MetaEstimator):
+class LocalRegressor(MetaRegressorMixin, KeptRowsMixin, MetaEstimator):
     """A fresh regressor for each task, fitted on the rows of that task alone.
 
     Nothing but a mean is learned across tasks: what a meta-learner gains over this
@@ -215,7 +216,7 @@ class LocalRegressor(MetaRegressorMixin, BaselineMixin, MetaEstimator):
 
     _parameter_constraints: dict = {
         "estimator": ESTIMATOR_CONSTRAINT,
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
     }
 
     def __init__(

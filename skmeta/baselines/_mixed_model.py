@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
+from ..base._kept_rows import KeptRowsMixin
 from ..exceptions import warn_caller
-from ._base import BaselineMixin, sum_by_task
+from ._base import sum_by_task
 
 #: Tried one after the other, each with all optimisers.
 _ATTEMPTS = ({"reml": True}, {"reml": False})
@@ -19,7 +20,7 @@ _OPTIMISERS = ["bfgs", "lbfgs", "powell"]
 _LEAST_NOISE = 1e-12
 
 
-class MixedModelRegressor(ProbabilisticRegressorMixin, BaselineMixin, MetaEstimator):
+class MixedModelRegressor(ProbabilisticRegressorMixin, KeptRowsMixin, MetaEstimator):
     """Linear mixed model: effects common to all tasks, and random ones of each task.
 
     What statisticians use for grouped rows [1]_. Effects and variances are estimated by
@@ -89,7 +90,7 @@ class MixedModelRegressor(ProbabilisticRegressorMixin, BaselineMixin, MetaEstima
 
     _parameter_constraints: dict = {
         "slopes": ["array-like", None],
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
     }
 
     def __init__(self, slopes=None, *, n_shots=5, support="random", group_column=None):

@@ -6,15 +6,15 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ..base import MetaClassifierMixin, MetaEstimator, MetaRegressorMixin
 from ..base._each_task import class_probabilities
+from ..base._kept_rows import KeptRowsMixin
 from ._base import (
     ESTIMATOR_CONSTRAINT,
-    BaselineMixin,
     boosting_regressor,
     fit_clone,
 )
 
 
-class PooledClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
+class PooledClassifier(MetaClassifierMixin, KeptRowsMixin, MetaEstimator):
     """One ordinary classifier of the rows of all tasks, which knows of no tasks.
 
     What most people do first. Adapting changes nothing of the prediction: what a
@@ -68,7 +68,7 @@ class PooledClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
 
     _parameter_constraints: dict = {
         "estimator": ESTIMATOR_CONSTRAINT,
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
     }
 
     def __init__(
@@ -108,7 +108,7 @@ class PooledClassifier(MetaClassifierMixin, BaselineMixin, MetaEstimator):
         return output
 
 
-class PooledRegressor(MetaRegressorMixin, BaselineMixin, MetaEstimator):
+class PooledRegressor(MetaRegressorMixin, KeptRowsMixin, MetaEstimator):
     """One ordinary regressor of the rows of all tasks, which knows of no tasks.
 
     What most people do first. Adapting changes nothing of the prediction: what a
@@ -158,7 +158,7 @@ class PooledRegressor(MetaRegressorMixin, BaselineMixin, MetaEstimator):
 
     _parameter_constraints: dict = {
         "estimator": ESTIMATOR_CONSTRAINT,
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
     }
 
     def __init__(

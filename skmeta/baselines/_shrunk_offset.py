@@ -10,9 +10,9 @@ from sklearn.model_selection import GroupKFold, KFold
 from sklearn.utils._param_validation import Interval
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
+from ..base._kept_rows import KeptRowsMixin
 from ._base import (
     ESTIMATOR_CONSTRAINT,
-    BaselineMixin,
     boosting_regressor,
     fit_clone,
     sum_by_task,
@@ -20,7 +20,7 @@ from ._base import (
 from ._shrinkage import fit_shrinkage
 
 
-class ShrunkOffsetRegressor(ProbabilisticRegressorMixin, BaselineMixin, MetaEstimator):
+class ShrunkOffsetRegressor(ProbabilisticRegressorMixin, KeptRowsMixin, MetaEstimator):
     """Pooled regressor plus a shrunken mean residual of the task.
 
     A random intercept on the residuals of any model, by empirical Bayes: the offset of
@@ -90,7 +90,7 @@ class ShrunkOffsetRegressor(ProbabilisticRegressorMixin, BaselineMixin, MetaEsti
     _parameter_constraints: dict = {
         "estimator": ESTIMATOR_CONSTRAINT,
         "cv": [Interval(Integral, 2, None, closed="left")],
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
     }
 
     def __init__(

@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import Interval
 
 from ..base import MetaClassifierMixin, MetaEstimator, MetaRegressorMixin
 from ..base._each_task import class_probabilities
+from ..base._kept_rows import KeptRowsMixin
 from ._base import (
     ESTIMATOR_CONSTRAINT,
-    BaselineMixin,
     boosting_regressor,
     fit_clone,
     sum_by_task,
@@ -27,7 +27,7 @@ class TaskEncodedMixin:
     _parameter_constraints: dict = {
         "estimator": ESTIMATOR_CONSTRAINT,
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
-        **BaselineMixin._parameter_constraints,
+        **KeptRowsMixin._parameter_constraints,
         "random_state": ["random_state"],
     }
 
@@ -56,7 +56,7 @@ class TaskEncodedMixin:
 
 
 class TaskEncodedClassifier(
-    MetaClassifierMixin, TaskEncodedMixin, BaselineMixin, MetaEstimator
+    MetaClassifierMixin, TaskEncodedMixin, KeptRowsMixin, MetaEstimator
 ):
     """Pooled classifier that sees the class frequencies of the task as features.
 
@@ -168,7 +168,7 @@ class TaskEncodedClassifier(
 
 
 class TaskEncodedRegressor(
-    MetaRegressorMixin, TaskEncodedMixin, BaselineMixin, MetaEstimator
+    MetaRegressorMixin, TaskEncodedMixin, KeptRowsMixin, MetaEstimator
 ):
     """Pooled regressor that sees the mean target of the task as a feature.
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import linalg
 from scipy.linalg import block_diag
 
-from ._out_of_fold import _folds
+from ._out_of_fold import folds
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _ridge_directions(Z, target, groups, penalties=None):
     """
     penalties = np.logspace(-1, 6, 15) if penalties is None else penalties
     held_out = np.zeros((len(penalties), *target.shape))
-    for train, test in _folds(groups, 5):
+    for train, test in folds(groups, 5):
         weights = _ridge_path(Z[train], target[train], penalties)
         held_out[:, test] = Z[test] @ weights
     best = np.argmin(np.square(held_out - target).sum((1, 2)))

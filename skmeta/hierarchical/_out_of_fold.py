@@ -49,7 +49,7 @@ def out_of_fold_predictions(
     if is_classifier and classes is None:
         classes = np.unique(y)
     features = None
-    for train, test in _folds(groups, cv):
+    for train, test in folds(groups, cv):
         model = clone(base_estimator).fit(_safe_indexing(X, train), y[train])
         part = pooled_features(model, _safe_indexing(X, test), classes)
         if features is None:
@@ -58,7 +58,7 @@ def out_of_fold_predictions(
     return features, clone(base_estimator).fit(X, y)
 
 
-def _folds(groups, cv):
+def folds(groups, cv):
     """Folds over tasks, or over shuffled rows where there is a single task."""
     n_tasks = len(np.unique(groups))
     if n_tasks > 1:

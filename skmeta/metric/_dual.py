@@ -33,7 +33,8 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
     it, and what was learned of words, features and weights goes on being learned.
 
     Rows of token ids are compared by TF-IDF: cosines to the mean term weights of a
-    class. All other rows are compared by cosines of standardised features.
+    class, where n-grams that tokens bring along are terms as well (``n_grams`` of
+    `TokenSequences`). All other rows are compared by cosines of standardised features.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ PRIOR_STD = 2.0
 
 
 class TfIdf(nn.Module):
-    """Rows of token ids as unit vectors of term weights.
+    """Rows of token ids, their n-grams among them, as unit vectors of term weights.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ class TfIdf(nn.Module):
         self.weight[:2] = 0
 
     def forward(self, X: Tensor) -> Tensor:
-        """Unit vectors of rows ``(n, length)``."""
+        """Unit vectors of rows ``(n, length)`` or ``(n, length, 1 + n_parts)``."""
         counts = self._counts(X).to(self.weight)
         damped = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), counts)
         return nn.functional.normalize(damped * self.weight, dim=-1)
 
     def _counts(self, X: Tensor) -> Tensor:
-        ids = X.long()
+        ids = X.flatten(1).long()
         new = self.n_known + (ids - self.n_known).remainder(_N_NEW)
         ids = torch.where(ids < self.n_known, ids, new)
         counts = torch.zeros(len(X), self.width, device=X.device)

@@ -1,4 +1,8 @@
-"""Backbones for text: rows of token ids, 0 for padding."""
+"""Backbones for text: rows of token ids, 0 for padding.
+
+Where tokens bring the ids of their n-grams along, ``(n, length, 1 + n_parts)``, the
+tokens alone are read.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ class TokenEmbedding(nn.Module):
         """Vectors ``(n, length, width)``; zeros for padding."""
         if self.table is None:
             return X
-        ids = X.long()
+        ids = X.long() if X.ndim == 2 else X[..., 0].long()
         # New words may have ids of their own above the vocabulary.
         return self.table(torch.where(ids < self.table.num_embeddings, ids, 1))
 

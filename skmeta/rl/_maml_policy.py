@@ -27,7 +27,7 @@ class MAMLPolicy(MetaPolicy):
         Widths of the layers of the policy.
     inner_lr : float, default=0.1
         Length of the first gradient step in a task.
-    later_lr : float, default=0.005
+    later_lr : float, default=0.002
         Length of each further step. Adapted policies spread less than the shared one,
         which makes their gradients longer.
     adapt_steps : int, default=1
@@ -107,7 +107,7 @@ class MAMLPolicy(MetaPolicy):
         *,
         hidden=(32, 32),
         inner_lr=0.1,
-        later_lr=0.005,
+        later_lr=0.002,
         adapt_steps=1,
         n_batches=90,
         n_tasks=20,

@@ -14,6 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 PADDING, UNKNOWN = 0, 1
 N_SPECIAL = 2
+#: Letters of a token, from its beginning, that n-grams are cut from: one long address
+#: is not to widen every row.
+_N_LETTERS = 20
 
 
 class DocumentTransformer(TransformerMixin, BaseEstimator):
@@ -32,6 +35,10 @@ class TokenSequences(DocumentTransformer):
 
     The vocabulary is learned by `fit`, in the order of frequency. Backbones for text
     such as `TextCNN` read the rows.
+
+    With `n_grams` each token brings the ids of its parts along, so that words can be
+    known by their spelling ("transfer", "transferred"), be they of the vocabulary or
+    not. Backbones read the tokens; `DualProtoNetClassifier` compares the parts as well.
 
     Parameters
     ----------
@@ -53,6 +60,12 @@ class TokenSequences(DocumentTransformer):
         the same new word then has the same id, which tells classes apart that no
         training text spoke of. 0 gives all of them the id 1. The backbones of skmeta
         take ids above their table for the unknown token.
+    n_grams : (int, int), default=None
+        Shortest and longest character n-grams of a token, whose ends are marked as in
+        FastText [1]_: ``<pin>`` has the 3-grams ``<pi``, ``pin`` and ``in>``. Only the
+        first 20 letters of a token count. None leaves tokens whole.
+    n_buckets : int, default=4096
+        Ids for n-grams, by their hash.
 
     Attributes
     ----------
@@ -64,6 +77,11 @@ class TokenSequences(DocumentTransformer):
     max_length_ : int
         Length of the rows.
 
+    References
+    ----------
+    .. [1] Bojanowski, Grave, Joulin and Mikolov. "Enriching word vectors with subword
+       information", TACL 2017.
+
     Examples
     --------
     >>> from skmeta.text import TokenSequences
@@ -72,6 +90,10 @@ class TokenSequences(DocumentTransformer):
     array([[4, 2, 1, 6]])
     >>> tokens.inverse_transform([[4, 2, 1, 0]])
     ['my card <unknown>']
+
+    >>> parts = TokenSequences(n_grams=(3, 3)).fit(["my card", "a pin"])
+    >>> parts.transform(["pin"]).shape  # up to four 3-grams of the longest token
+    (1, 2, 5)
     """
 
     _parameter_constraints: dict = {
@@ -82,6 +104,8 @@ class TokenSequences(DocumentTransformer):
         "min_df": [Interval(Integral, 1, None, closed="left")],
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
         "n_unknown": [Interval(Integral, 0, None, closed="left")],
+        "n_grams": [tuple, list, None],
+        "n_buckets": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -94,6 +118,8 @@ class TokenSequences(DocumentTransformer):
         min_df=1,
         max_features=None,
         n_unknown=0,
+        n_grams=None,
+        n_buckets=4096,
     ):
         self.max_length = max_length
         self.lowercase = lowercase
@@ -102,6 +128,8 @@ class TokenSequences(DocumentTransformer):
         self.min_df = min_df
         self.max_features = max_features
         self.n_unknown = n_unknown
+        self.n_grams = n_grams
+        self.n_buckets = n_buckets
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -119,6 +147,7 @@ class TokenSequences(DocumentTransformer):
         self : TokenSequences
             Fitted.
         """
+        self._check_n_grams()
         documents = self._split(X)
         total, within = Counter(), Counter()
         for tokens in documents:
@@ -135,6 +164,7 @@ class TokenSequences(DocumentTransformer):
         self.vocabulary_ = {token: i + N_SPECIAL for i, token in enumerate(kept)}
         self.n_tokens_ = len(kept) + N_SPECIAL
         self.max_length_ = min(self.max_length, max(map(len, documents)))
+        self._n_parts = max(len(self._parts(token)) for token in kept)
         return self
 
     def transform(self, X):
@@ -148,7 +178,9 @@ class TokenSequences(DocumentTransformer):
         Returns
         -------
         ids : int64 ndarray of shape (n_documents, max_length_)
-            Padded with zeros. A document without any token is one unknown token.
+            Padded with zeros. A document without any token is one unknown token. With
+            `n_grams` the shape is ``(n_documents, max_length_, 1 + n_parts)``: each
+            token, then its n-grams, as many as a token of the vocabulary has.
         """
         check_is_fitted(self)
         documents = self._split(X)
@@ -157,14 +189,14 @@ class TokenSequences(DocumentTransformer):
             found = [self._id(token) for token in tokens[: self.max_length_]]
             found = found or [UNKNOWN]
             row[: len(found)] = found
-        return ids
+        return ids if self.n_grams is None else self._with_parts(ids, documents)
 
     def inverse_transform(self, X):
         """Tokens of ids, joined by spaces.
 
         Parameters
         ----------
-        X : int array-like of shape (n_documents, length)
+        X : int array-like of shape (n_documents, length) or (n_documents, length, n)
             Ids.
 
         Returns
@@ -173,6 +205,8 @@ class TokenSequences(DocumentTransformer):
             What is left of the documents.
         """
         check_is_fitted(self)
+        X = np.asarray(X)
+        X = X if X.ndim < 3 else X[..., 0]
         names = ["", "<unknown>", *self.vocabulary_]
         return [
             " ".join(
@@ -186,6 +220,42 @@ class TokenSequences(DocumentTransformer):
         if found == UNKNOWN and self.n_unknown:
             return self.n_tokens_ + crc32(token.encode()) % self.n_unknown
         return found
+
+    def _check_n_grams(self):
+        if self.n_grams is None:
+            return
+        sizes = self.n_grams
+        whole = len(sizes) == 2 and all(isinstance(n, Integral) for n in sizes)
+        if not whole or not 1 <= sizes[0] <= sizes[1]:
+            raise ValueError(
+                "n_grams must be the sizes of the shortest and the longest n-gram, at "
+                f"least 1; got {self.n_grams!r}."
+            )
+
+    def _parts(self, token):
+        """Ids of the n-grams of a token, behind those of all tokens."""
+        if self.n_grams is None:
+            return []
+        marked = f"<{token[:_N_LETTERS]}>"
+        shortest, longest = self.n_grams
+        first = self.n_tokens_ + self.n_unknown
+        return [
+            first + crc32(marked[i : i + n].encode()) % self.n_buckets
+            for n in range(shortest, longest + 1)
+            for i in range(len(marked) - n + 1)
+        ]
+
+    def _with_parts(self, ids, documents):
+        """Ids of tokens ``(n, length)`` with those of their n-grams behind them."""
+        rows = np.zeros((*ids.shape, 1 + self._n_parts), dtype=ids.dtype)
+        rows[..., 0] = ids
+        parts = {}
+        for row, tokens in zip(rows, documents, strict=True):
+            for place, token in zip(row, tokens, strict=False):
+                if token not in parts:
+                    parts[token] = self._parts(token)[: self._n_parts]
+                place[1 : 1 + len(parts[token])] = parts[token]
+        return rows
 
     def _split(self, X):
         """Tokens of each document; scikit-learn's own analyser cuts them."""

@@ -136,6 +136,7 @@ class Word2VecEmbedding(DocumentTransformer):
         """
         check_is_fitted(self)
         ids = self.tokens_.transform(X)
+        ids = ids if ids.ndim == 2 else ids[..., 0]  # words, not their n-grams
         return self.vectors_[np.where(ids < len(self.vectors_), ids, UNKNOWN)]
 
     def _learn(self, tokens, X):
