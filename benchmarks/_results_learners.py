@@ -106,6 +106,7 @@ def columns():
     whole = [d for d in dict.fromkeys(r["data"] for r in rows) if d not in new]
     if whole:
         yield _mean_of_tables(whole, labels, cells)
+        yield _gain_by_table(whole, labels, cells)
     for data in whole + new:
         models = dict.fromkeys(r["model"] for r in rows if r["data"] == data)
         header = ["", *(f"{n} labels" for n in labels), *(f"gain, {n}" for n in labels)]
@@ -118,6 +119,17 @@ def columns():
             for model in models
         ]
         yield f"### {data.capitalize()}\n\n" + table(header, body)
+
+
+def _gain_by_table(names, labels, cells):
+    """What each learner gains on each table, where the mean hides a loss."""
+    learners = ("HeterogeneousClassifier", "InContextClassifier")
+    header = ["", *(f"{model}, {n}" for model in learners for n in labels)]
+    body = [
+        [name, *(_gain(cells[name, n, model]) for model in learners for n in labels)]
+        for name in names
+    ]
+    return "### Gain by table\n\n" + table(header, body)
 
 
 def _mean_of_tables(names, labels, cells):

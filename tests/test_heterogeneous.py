@@ -20,7 +20,7 @@ from skmeta import (
     ProtoNetClassifier,
     SelfMadeTasks,
 )
-from skmeta.heterogeneous import ColumnSet, RowAndColumnTransformer
+from skmeta.heterogeneous import ColumnSet, RowAndColumnTransformer, _local_ridge
 from skmeta.heterogeneous._columns_learner import cells_of, columns_of
 from skmeta.heterogeneous._ridge_path import ridge_path
 from skmeta.modules import MLP
@@ -68,6 +68,7 @@ def output(model, X, groups=None):
 def learner(kind, n_classes=None, classifier=True, n_names=0, seed=0):
     torch.manual_seed(seed)
     options = {"n_classes": n_classes, "classifier": classifier, "n_names": n_names}
+    options["class_balanced"] = False
     if kind is ColumnSet:
         backbone = MLP(hidden=(8,))
         backbone(torch.zeros(1, 1 + 6))
@@ -78,10 +79,16 @@ def learner(kind, n_classes=None, classifier=True, n_names=0, seed=0):
         made = RowAndColumnTransformer(backbone, 8, 2, 2, **options)
     with torch.no_grad():  # these are learned from zero, which would hide them
         made.names.vectors.normal_()
+        spoil(made.local)
         if kind is ColumnSet:
             for learned in ("log_alpha", "log_before", "by_rows", "log_stretch"):
                 getattr(made, learned).normal_(0, 0.1)
     return made.double().eval()
+
+
+def spoil(local):
+    for learned in ("log_alpha", "log_stretch", "log_before", "log_share"):
+        getattr(local, learned).add_(0.1 * torch.randn(getattr(local, learned).shape))
 
 
 def batch(n_tasks=3, n_rows=8, n_columns=4, classifier=True, seed=0, mask=None):
@@ -309,45 +316,52 @@ def test_ridge_path_leaves_each_row_out(n_features):
 
 
 @pytest.mark.parametrize("n_rows", [7, 24])
-def test_ridge_head_by_hand(n_rows):
+@pytest.mark.parametrize("n_classes", [None, 3], ids=["per task", "shared"])
+def test_ridge_head_by_hand(n_rows, n_classes):
     """The head is the mean of ridge heads, by how they tell the rows left out."""
-    model = learner(ColumnSet, classifier=True)
+    model = learner(ColumnSet, n_classes)
     support, query = batch(1, n_rows), batch(1, 5, seed=1)
     state = model.adapt(support)
     F = model._features(state, support)[0].detach()
+    prior = torch.zeros(F.shape[1], 3).double()
+    if n_classes is not None:  # of the embedding and the constant
+        torch.nn.init.normal_(model.prior, 0, 0.1)
+        prior[-len(model.prior) :] = model.prior
+        state = model.adapt(support)
     Y = nn.functional.one_hot(support.y[0], 3).double()
     level, by_rows, by_columns = 5.0 * model.log_alpha
     by_rows = by_rows * math.log(n_rows / 10)
     alpha = (level + by_rows + by_columns * math.log(0.5)).exp()
     counts = Y.sum(dim=0)  # where these differ, classes weigh the same all the same
     S = torch.diag((Y / counts).sum(dim=1) * n_rows / 3)
-    frequency = ((counts + 5) / (n_rows + 15)).log()
+    frequency = ((counts + 1) / (n_rows + 3)).log()
 
     def solved(multiple, rows):
         A = F[rows].T @ S[rows][:, rows] @ F[rows]
         A = A + multiple * alpha * torch.eye(F.shape[1])
-        return torch.linalg.solve(A, F[rows].T @ S[rows][:, rows] @ (Y[rows] - 1 / 3))
+        remaining = Y[rows] - 1 / 3 - F[rows] @ prior
+        return torch.linalg.solve(A, F[rows].T @ S[rows][:, rows] @ remaining)
 
-    def logits(X, multiple, stretch, rows):
-        scale = model.log_scale.exp() * stretch.exp()
-        return scale * X @ solved(multiple, rows) + frequency
+    def output(X, multiple, stretch, rows):
+        weights = prior + stretch.exp() * solved(multiple, rows)
+        return model.log_scale.exp() * X @ weights
 
     everything = list(range(n_rows))
     likelihood, found = [], []
     for multiple, stretch in zip((0.01, 0.1, 1, 10), model.log_stretch, strict=True):
         told = [
-            logits(F[i], multiple, stretch, [j for j in everything if j != i])
+            output(F[i], multiple, stretch, [j for j in everything if j != i])
             for i in everything
         ]
-        told = torch.stack(told).log_softmax(-1)[everything, support.y[0]]
-        likelihood.append(told.sum())
+        told = torch.stack(told) + frequency
+        likelihood.append(told.log_softmax(-1)[everything, support.y[0]].sum())
         X = model._features(state, query)[0]
-        found.append(logits(X, multiple, stretch, everything))
+        found.append(output(X, multiple, stretch, everything))
     before = model.log_before + model.by_rows * math.log(n_rows / 10)
     belief = (before + model.log_trust.exp() * torch.stack(likelihood)).softmax(0)
-    assert belief.max() < 0.95  # more than one has a say
+    assert belief.max() < 0.99  # more than one has a say
     expected = torch.einsum("g,gnc->nc", belief, torch.stack(found))
-    torch.testing.assert_close(model.predict(state, query)[0], expected)
+    torch.testing.assert_close(model._correction(state, query)[0], expected)
 
 
 def test_long_supports_are_read_in_slices(monkeypatch):
@@ -360,6 +374,33 @@ def test_long_supports_are_read_in_slices(monkeypatch):
         monkeypatch.setattr(_in_context_learner, "_MAX_SCORES", 200)
         found = predicted(model, support, query)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@KINDS
+@TARGETS
+def test_order_of_many_rows_does_not_matter(kind, classifier, monkeypatch):
+    """Nor does padding, where some rows stand for all."""
+    monkeypatch.setattr(_local_ridge, "MAX_LANDMARKS", 6)
+    model = learner(kind, classifier=classifier)
+    support = batch(n_rows=12, classifier=classifier)
+    query = batch(seed=1, n_rows=5)
+    expected = predicted(model, support, query)
+    rows = torch.randperm(12)
+    shuffled = TaskBatch(
+        support.X[:, rows], support.y[:, rows], None, support.n_classes
+    )
+    found = predicted(model, shuffled, query)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    mask = torch.arange(12) < torch.tensor([12, 9, 4])[:, None]
+    y = support.y * mask
+    X = support.X * mask.unsqueeze(-1)
+    found = predicted(model, TaskBatch(X, y, mask, support.n_classes), query)
+    for t, n_rows in enumerate((12, 9, 4)):
+        one = TaskBatch(
+            X[t : t + 1, :n_rows], y[t : t + 1, :n_rows], None, support.n_classes
+        )
+        alone = predicted(model, one, TaskBatch(query.X[t : t + 1]))
+        torch.testing.assert_close(found[t], alone[0], rtol=0, atol=1e-11)
 
 
 # ---------------------------------------------------------------------------- the door

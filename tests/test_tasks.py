@@ -478,8 +478,7 @@ def sampler_of(rows_per_class, kind, **params):
         table,
         n_classes=max(map(len, rows_per_class)) if shared else None,
         classifier=kind != "regression",
-        class_balanced=kind != "unbalanced",
-        **{**options, **params},
+        **{"class_balanced": kind != "unbalanced", **options, **params},
     )
 
 
@@ -624,6 +623,56 @@ def test_episodes_of_ragged_tasks(
         assert support.n_classes == sampler.n_classes and support.class_mask is None
     n_rows = support.X.shape[1] + query.X.shape[1]
     assert n_rows <= sampler.rows_per_episode
+
+
+@given(
+    rows_per_class=st.lists(
+        st.lists(st.integers(1, 9), min_size=2, max_size=4), min_size=1, max_size=3
+    ).filter(lambda tasks: all(max(counts) > 1 for counts in tasks)),
+    n_ways=RANGE,
+    n_shots=RANGE,
+    n_queries=RANGE,
+    step=st.integers(0, 2**40),
+)
+def test_episodes_as_frequent_as_classes_are(
+    rows_per_class, n_ways, n_shots, n_queries, step
+):
+    """As many rows in all as balanced ones, where there are so many; each class one."""
+    sizes = {"n_ways": n_ways, "n_shots": n_shots, "n_queries": n_queries}
+    sampler = sampler_of(rows_per_class, "per_task", class_balanced=False, **sizes)
+    support, query = sampler.sample(step, sampler.units, 4)
+    shots = [n_shots] if np.ndim(n_shots) == 0 else range(n_shots[0], n_shots[1] + 1)
+    queries = [n_queries] if np.ndim(n_queries) == 0 else range(1, n_queries[1] + 1)
+    possible = {(k, q) for k in shots for q in queries}
+    for i in range(4):
+        rows, others = real_rows(support, i), real_rows(query, i)
+        (task,) = {row[0] for row in rows + others}
+        column = {row[1]: row[3] for row in rows}
+        assert sorted(column.values()) == list(range(len(column)))
+        assert all(row[3] == column[row[1]] for row in rows + others)
+        assert len({row[:3] for row in rows + others}) == len(rows) + len(others)
+        total = sum(rows_per_class[task][label] for label in column)
+        possible &= {
+            (k, q)
+            for k, q in possible
+            if len(rows) == max(min(k * len(column), total - 1), len(column))
+            and len(others) == min(q * len(column), total - len(rows)) > 0
+        }
+    assert possible  # all episodes of a step have one number of shots and of queries
+
+
+def test_frequencies_of_episodes_are_those_of_the_task():
+    sampler = sampler_of(
+        [[40, 15, 5]], "per_task", class_balanced=False, n_shots=4, n_queries=4
+    )
+    support, query = sampler.sample(0, sampler.units, 1)
+    assert support.mask is None and query.mask is None
+    drawn = np.zeros(3)
+    for step in range(600):
+        _, query = sampler.sample(step, sampler.units, 1)
+        drawn += np.bincount([row[1] for row in real_rows(query, 0)], minlength=3)
+    # What is left of each class once it has one support row.
+    assert np.abs(drawn / drawn.sum() - np.array([39, 14, 4]) / 57).max() < 0.02
 
 
 @given(

@@ -57,8 +57,8 @@ class ReptileClassifier(InnerLoopMixin, MetaClassifierMixin, NeuralMetaEstimator
         inside its task (characters of an alphabet). "auto" takes labels as shared
         when the median task has at least half of all classes.
     class_balanced : bool, default=True
-        With shared labels, draw episodes with as many rows of each class; False keeps
-        each task's own frequencies.
+        Draw episodes with as many rows of each class; False draws as many in all, and
+        classes as frequent as they are in the task.
     support : {"random", "first"}, default="random"
         Which rows of a task are support in training and in `score`: a random draw, or
         the first in row order, as the history of a new user would be.

@@ -12,8 +12,8 @@ from ..tasks._batch import TaskBatch
 _FARTHEST = 10.0
 #: A column whose spread is smaller than this share of its size is constant.
 _CONSTANT = 1e-6
-#: Rows of each class that are thought to have been seen before the support.
-_ROWS_BEFORE = 5.0
+#: Logit of a class that a task does not have; a softmax over -inf has no gradient.
+NEVER = -1e9
 #: How often the name of a column is hidden in training, so that new ones do no harm.
 _HIDDEN = 0.3
 
@@ -70,15 +70,43 @@ def _values(batch: TaskBatch) -> tuple[Tensor, Tensor]:
     return torch.where(known, batch.X, 0.0), known.to(batch.X.dtype)
 
 
-def class_frequency(support: TaskBatch, members: Tensor) -> Tensor:
-    """Logarithms of how frequent classes are, ``(n_tasks, n_classes)``.
+def class_frequency(counts: Tensor, support: TaskBatch) -> Tensor:
+    """Logarithms of how frequent classes are, by counts ``(n_tasks, n, n_classes)``.
 
-    Rows that all classes share beforehand are added, since a few rows say little.
+    One row of each class is added to its count, which may be zero.
     """
-    counts = members.sum(dim=1) + _ROWS_BEFORE
+    counts = counts + 1
     if support.class_mask is not None:
-        counts = counts * support.class_mask
-    return (counts / counts.sum(dim=1, keepdim=True)).clamp(min=1e-9).log()
+        counts = counts * support.class_mask.unsqueeze(1)
+    return (counts / counts.sum(dim=-1, keepdim=True)).clamp(min=1e-9).log()
+
+
+def class_likelihood(logits: Tensor, members: Tensor, support: TaskBatch) -> Tensor:
+    """Log-likelihood ``(n_tasks, n_experts)`` of the classes of left-out rows.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_tasks, n_experts, n_rows, n_classes)
+        What each expert says of a row without having seen it.
+    members : Tensor of shape (n_tasks, n_rows, n_classes)
+        One-hot classes, zero for padding.
+    support : TaskBatch
+        The rows.
+    """
+    if support.class_mask is not None:
+        logits = logits.masked_fill(~support.class_mask[:, None, None], NEVER)
+    # Without its only row, nothing is known of a class.
+    told = members * (members.sum(dim=1, keepdim=True) > 1)
+    return (logits.log_softmax(dim=-1) * told.unsqueeze(1)).sum(dim=(2, 3))
+
+
+def even_share(support: TaskBatch) -> Tensor | float:
+    """Target of a class where all are equally likely, for as many as there are."""
+    assert support.n_classes is not None
+    if support.class_mask is None:
+        return 1 / support.n_classes
+    n_classes = support.class_mask.sum(dim=1).to(support.X.dtype)
+    return (1 / n_classes)[:, None, None]
 
 
 class Names(nn.Module):

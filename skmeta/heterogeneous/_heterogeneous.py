@@ -15,12 +15,14 @@ from ._heterogeneous_learner import ColumnSet
 class HeterogeneousClassifier(MetaClassifierMixin, TableMetaEstimator):
     """Classifier of tables whose columns differ from task to task.
 
-    A column is described by its values and labels in a few support rows, pooled over
-    rows; a row by its cells, each seen beside the description of its column, pooled
-    over columns. Both are networks trained over many tasks, and neither order matters
-    [1]_. The head on top is ridge regression to one-hot labels, on that description and
-    on the cells themselves, weighted by how much a column seems to tell. Adapting is
-    two passes and one linear system.
+    A few labelled rows are read by a mixture of linear and kernel ridge regressions,
+    weighed by how well each tells rows that are left out; what suits how many rows and
+    columns is learned over many tasks. A network corrects the mixture: a column is
+    described by its values and labels in the support rows, pooled over rows, a row by
+    its cells, each seen beside the description of its column, pooled over columns, and
+    neither order matters [1]_. Its head is ridge regression to one-hot labels, on that
+    description and on the cells themselves, weighted by how much a column seems to
+    tell. Adapting is two passes and a dozen linear systems.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their
@@ -57,8 +59,8 @@ class HeterogeneousClassifier(MetaClassifierMixin, TableMetaEstimator):
         inside its task (classes of another table). "auto" takes labels as shared when
         the median task has at least half of all classes.
     class_balanced : bool, default=True
-        With shared labels, draw episodes with as many rows of each class; False keeps
-        each task's own frequencies.
+        Draw episodes with as many rows of each class; False draws as many in all, and
+        classes as frequent as they are in the task.
     support : {"random", "first"}, default="random"
         Which rows of a task are support in training and in `score`: a random draw, or
         the first in row order, as the history of a new user would be.
@@ -184,19 +186,21 @@ class HeterogeneousClassifier(MetaClassifierMixin, TableMetaEstimator):
             self._n_shared_classes,
             classifier=True,
             n_names=self._n_names,
+            class_balanced=self.class_balanced,
         )
 
 
 class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
     """Regressor on tables whose columns differ from task to task.
 
-    A column is described by its values and targets in a few support rows, pooled over
-    rows; a row by its cells, each seen beside the description of its column, pooled
-    over columns. Both are networks trained over many tasks, and neither order matters
-    [1]_. The head on top is ridge regression, on that description and on the cells
-    themselves, weighted by how much a column seems to tell, and averaged over several
-    regularisations by how well each tells support rows that are left out. Targets are
-    brought to the level and spread of the support rows.
+    A few rows with targets are read by a mixture of linear and kernel ridge
+    regressions, weighed by how well each tells rows that are left out; what suits how
+    many rows and columns is learned over many tasks. Averaged with it is what a network
+    says: a column is described by its values and targets in the support rows, pooled
+    over rows, a row by its cells, each seen beside the description of its column,
+    pooled over columns, and neither order matters [1]_. Its head is ridge regression
+    too, on that description and on the cells themselves, weighted by how much a column
+    seems to tell. Targets are brought to the level and spread of the support rows.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their

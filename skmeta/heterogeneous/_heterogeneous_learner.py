@@ -13,8 +13,11 @@ from ._columns_learner import (
     TargetScale,
     cells_of,
     class_frequency,
+    class_likelihood,
     columns_of,
+    even_share,
 )
+from ._local_ridge import LocalRidge
 from ._ridge_path import ridge_path
 
 #: Regularisations that are tried, as multiples of the one that is learned.
@@ -29,7 +32,8 @@ class ColumnSet(Learner):
     pooled over columns. The head is ridge regression on that embedding and on the
     cells themselves, scaled by a relevance that is read off the code. It is solved for
     several regularisations, whose solutions are averaged by how well each tells rows
-    of the support that are left out.
+    of the support that are left out. What it says is added to what regressions on the
+    support rows alone say, see `LocalRidge`.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class ColumnSet(Learner):
         Whether targets are classes.
     n_names : int, default=0
         Columns that mean the same in all tasks, the first of the wide table.
+    class_balanced : bool, default=True
+        Whether classes are equally frequent in training.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class ColumnSet(Learner):
         n_classes: int | None = None,
         classifier: bool = False,
         n_names: int = 0,
+        class_balanced: bool = True,
     ):
         super().__init__(backbone)
         self.classifier = classifier
@@ -82,6 +89,7 @@ class ColumnSet(Learner):
             self.prior = nn.Parameter(torch.zeros(n_features + 1, n_classes or 1))
         if n_classes is not None:
             self.classes = nn.Parameter(torch.randn(n_classes, width) / width**0.5)
+        self.local = LocalRidge(classifier, class_balanced)
         if classifier:
             self.log_scale = nn.Parameter(torch.tensor(5.0).log())
         else:
@@ -97,58 +105,55 @@ class ColumnSet(Learner):
             self.relevance(state["codes"]).squeeze(-1)
         )
         weights = self._head(targets, support, state)
-        n_columns = cells.shape[2]
-        state["linear"], state["weights"] = weights.split(
-            [n_columns, weights.shape[1] - n_columns], dim=1
+        state["linear"], state["weights"] = weights.tensor_split(
+            [cells.shape[2]], dim=1
         )
         if self.prior is not None:
             state["weights"] = state["weights"] + self.prior
+        state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         return {**state, **which_classes(support, weights)}
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
-        weights = torch.cat([state["linear"], state["weights"]], dim=1)
-        output = self._features(state, query) @ weights
+        cells, _ = cells_of(state, query)
+        output = self.local.corrected(state, cells, self._correction(state, query))
         if not self.classifier:
             return output.squeeze(-1) * state["spread"] + state["level"]
-        logits = self.log_scale.exp() * output + state["frequency"].unsqueeze(1)
-        return only_existing(logits, state)
+        return only_existing(output, state)
+
+    def _correction(self, state: TaskState, query: TaskBatch) -> Tensor:
+        """What the head adds to the regressions on the rows of the task alone."""
+        weights = torch.cat([state["linear"], state["weights"]], dim=1)
+        output = self._features(state, query) @ weights
+        return self.log_scale.exp() * output if self.classifier else output
 
     def _head(self, targets: Tensor, support: TaskBatch, state: TaskState) -> Tensor:
         """Mean of the ridge heads, on top of the prior; one column for each output."""
         features = self._features(state, support)
         if self.classifier:  # what the absence of a class says is for the constant
-            targets = (targets - self._even(support)) * features[..., -1:]
+            targets = (targets - even_share(support)) * features[..., -1:]
         before: Tensor | float = 0.0
         if self.prior is not None:
             before = features[..., -len(self.prior) :] @ self.prior
         alphas = self._alpha(support, state) * features.new_tensor(_MULTIPLES)
         share = self._shares(support, state).unsqueeze(-1).sqrt()
-        remaining = share * (targets - before)
-        path, left_out = ridge_path(share * features, remaining, alphas)
+        remaining = targets - before
+        path, left_out = ridge_path(share * features, share * remaining, alphas)
         left_out = left_out / share.clamp(min=1e-9).unsqueeze(1)
-        belief = self._belief(left_out, targets, support, state)
-        return torch.einsum("tg,tgfo->tfo", belief * self.log_stretch.exp(), path)
+        stretch = self.log_stretch.exp()
+        told = stretch[:, None, None] * (remaining.unsqueeze(1) - left_out)
+        told = told + (targets - remaining).unsqueeze(1)
+        belief = self._belief(told, targets, support)
+        return torch.einsum("tg,tgfo->tfo", belief * stretch, path)
 
     def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Targets of the head ``(n_tasks, n_rows, n_outputs)``, zero for padding."""
         if self.classifier:
-            members = one_hot(support, support.X.dtype)
-            state["frequency"] = class_frequency(support, members)
-            return members
+            return one_hot(support, support.X.dtype)
         assert support.y is not None
         state["level"], state["spread"] = self.target_scale(support)
         standard = (support.y - state["level"]) / state["spread"]
         return (standard * support.weights).unsqueeze(-1)
-
-    @staticmethod
-    def _even(support: TaskBatch) -> Tensor | float:
-        """Target of a class where all are equally likely, for as many as there are."""
-        assert support.n_classes is not None
-        if support.class_mask is None:
-            return 1 / support.n_classes
-        n_classes = support.class_mask.sum(dim=1).to(support.X.dtype)
-        return (1 / n_classes)[:, None, None]
 
     def _alpha(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Regularisation ``(n_tasks, 1)``, which depends on the size of a task."""
@@ -158,9 +163,7 @@ class ColumnSet(Learner):
         log_alpha = level + by_rows * (n_rows / 10).log()
         return (log_alpha + by_columns * (n_columns / 8).log()).exp().unsqueeze(-1)
 
-    def _belief(
-        self, left_out: Tensor, targets: Tensor, support: TaskBatch, state: TaskState
-    ) -> Tensor:
+    def _belief(self, told: Tensor, targets: Tensor, support: TaskBatch) -> Tensor:
         """How likely each multiple is, ``(n_tasks, n_multiples)``.
 
         By how well the others of the support tell each of its rows.
@@ -168,25 +171,14 @@ class ColumnSet(Learner):
         n_rows = support.weights.sum(dim=1, keepdim=True).clamp(min=1)
         before = self.log_before + self.by_rows * (n_rows / 10).log()
         if self.classifier:
-            output = targets.unsqueeze(1) - left_out
-            likelihood = self._class_likelihood(output, support, state)
+            members = one_hot(support, told.dtype)
+            frequency = class_frequency(members.sum(dim=1, keepdim=True), support)
+            logits = self.log_scale.exp() * told + frequency.unsqueeze(1)
+            likelihood = class_likelihood(logits, members, support)
         else:
-            error = left_out.square().sum(dim=(2, 3)) / n_rows
+            error = (targets.unsqueeze(1) - told).square().sum(dim=(2, 3)) / n_rows
             likelihood = -0.5 * n_rows * (error + 1e-6).log()
         return (before + self.log_trust.exp() * likelihood).softmax(dim=-1)
-
-    def _class_likelihood(
-        self, output: Tensor, support: TaskBatch, state: TaskState
-    ) -> Tensor:
-        """Of the classes of the rows, by output; ``(n_tasks, n_multiples)``."""
-        scale = (self.log_scale + self.log_stretch).exp()[:, None, None]
-        logits = scale * output + state["frequency"][:, None, None]
-        if support.class_mask is not None:
-            logits = logits.masked_fill(~support.class_mask[:, None, None], -1e9)
-        members = one_hot(support, support.X.dtype)
-        # Without its only row, nothing is known of a class.
-        members = members * (members.sum(dim=1, keepdim=True) > 1)
-        return (logits.log_softmax(dim=-1) * members.unsqueeze(1)).sum(dim=(2, 3))
 
     def _shares(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Weights of rows, such that all classes weigh the same, ``(n_tasks, n_rows)``.

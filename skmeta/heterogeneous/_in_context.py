@@ -16,12 +16,14 @@ from ._in_context_learner import RowAndColumnTransformer
 class InContextClassifier(MetaClassifierMixin, TableMetaEstimator):
     """A small transformer that reads the support rows and labels the query rows.
 
-    Cells attend to the other columns of their row, and to the support rows of their
-    column; in the end a query row takes the votes of the support rows that it is like,
-    column by column. What classification *is* has been learned over many tasks, in the
-    manner of TabPFN [1]_, but on tasks of your own and on ones made of unlabelled
-    tables [2]_ (`SelfMadeTasks`). Adapting is one forward pass. Query rows do not see
-    each other.
+    It corrects a mixture of linear and kernel ridge regressions on the support rows,
+    weighed by how well each tells rows that are left out; what suits how many rows and
+    columns is learned over tasks. Cells attend to the other columns of their row, and
+    to the support rows of their column; in the end a query row takes the votes of the
+    support rows that it is like, column by column. What classification *is* has been
+    learned over many tasks, in the manner of TabPFN [1]_, but on tasks of your own and
+    on ones made of unlabelled tables [2]_ (`SelfMadeTasks`). Adapting is one forward
+    pass and eight linear systems. Query rows do not see each other.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their
@@ -62,8 +64,8 @@ class InContextClassifier(MetaClassifierMixin, TableMetaEstimator):
         inside its task (classes of another table). "auto" takes labels as shared when
         the median task has at least half of all classes.
     class_balanced : bool, default=True
-        With shared labels, draw episodes with as many rows of each class; False keeps
-        each task's own frequencies.
+        Draw episodes with as many rows of each class; False draws as many in all, and
+        classes as frequent as they are in the task.
     support : {"random", "first"}, default="random"
         Which rows of a task are support in training and in `score`: a random draw, or
         the first in row order, as the history of a new user would be.
@@ -192,6 +194,7 @@ class InContextClassifier(MetaClassifierMixin, TableMetaEstimator):
             self._n_shared_classes,
             classifier=True,
             n_names=self._n_names,
+            class_balanced=self.class_balanced,
         )
 
     def _cells(self, table):

@@ -14,9 +14,9 @@ from ._columns_learner import (
     Names,
     TargetScale,
     cells_of,
-    class_frequency,
     columns_of,
 )
+from ._local_ridge import LocalRidge
 
 #: Added to scores of what may not be attended to; a softmax over -inf alone is NaN.
 _NEVER = -1e9
@@ -34,6 +34,7 @@ class RowAndColumnTransformer(Learner):
     one, so their order does not matter either. A query row votes for the classes of
     the support rows by how alike their tokens are, column by column: tokens of
     different columns are not compared, since a token alone does not tell its column.
+    Votes are added to what regressions on the support rows alone say, see `LocalRidge`.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class RowAndColumnTransformer(Learner):
         Whether targets are classes.
     n_names : int, default=0
         Columns that mean the same in all tasks, the first of the wide table.
+    class_balanced : bool, default=True
+        Whether classes are equally frequent in training.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class RowAndColumnTransformer(Learner):
         n_classes: int | None = None,
         classifier: bool = False,
         n_names: int = 0,
+        class_balanced: bool = True,
     ):
         super().__init__(backbone)
         if n_features % n_heads:
@@ -84,6 +88,7 @@ class RowAndColumnTransformer(Learner):
         self.prior: nn.Linear | None = None
         if n_classes is not None:
             self.prior = nn.Linear(n_features, n_classes)
+        self.local = LocalRidge(classifier, class_balanced)
         if not classifier:
             self.target = nn.Linear(1, n_features)
             self.offset = nn.Linear(n_features, 1)
@@ -95,6 +100,8 @@ class RowAndColumnTransformer(Learner):
         state["rows"] = support.weights.to(state["center"].dtype)
         targets = self._targets(support, state)
         tokens = self._tokens(state, support, targets)
+        cells, _ = cells_of(state, support)
+        state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         kin = None
         if self.classifier:
             state["targets"] = targets
@@ -118,15 +125,18 @@ class RowAndColumnTransformer(Learner):
         keys = state["keys"].flatten(2).transpose(1, 2)
         scores = self.to_query(tokens).flatten(2) @ keys / self.width**0.5
         scores = scores.masked_fill(state["rows"].unsqueeze(1) == 0, _NEVER)
-        return self._votes(tokens[:, :, 0], scores, state)
+        cells, _ = cells_of(state, query)
+        votes = self._votes(tokens[:, :, 0], scores, state)
+        output = self.local.corrected(state, cells, votes)
+        if not self.classifier:
+            return output.squeeze(-1) * state["spread"] + state["level"]
+        return only_existing(output, state)
 
     def _votes(self, rows: Tensor, scores: Tensor, state: TaskState) -> Tensor:
         if not self.classifier:
             # A row of zeros beside the support rows: there may be none.
             share = nn.functional.pad(scores, (1, 0)).softmax(-1)[..., 1:]
-            mean = (share @ state["targets"]).squeeze(-1)
-            mean = mean + self.offset(rows).squeeze(-1)
-            return mean * state["spread"] + state["level"]
+            return share @ state["targets"] + self.offset(rows)
         members = state["targets"].unsqueeze(1)
         votes = (
             scores.unsqueeze(-1) - members.sum(dim=2, keepdim=True).clamp(min=1).log()
@@ -134,14 +144,12 @@ class RowAndColumnTransformer(Learner):
         votes = votes.masked_fill(members == 0, _NEVER)
         if self.prior is not None:
             votes = torch.cat([votes, self.prior(rows).unsqueeze(2)], dim=2)
-        logits = votes.logsumexp(dim=2) + state["frequency"].unsqueeze(1)
-        return only_existing(logits, state)
+        return votes.logsumexp(dim=2)
 
     def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
         """One-hot classes or standardised targets, zero for padding."""
         if self.classifier:
             members = one_hot(support, state["center"].dtype)
-            state["frequency"] = class_frequency(support, members)
             return members
         assert support.y is not None
         state["level"], state["spread"] = self.target_scale(support)

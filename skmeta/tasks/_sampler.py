@@ -157,7 +157,9 @@ class EpisodeSampler:
     support : {"random", "first"}
         Which rows of a task are support.
     class_balanced : bool
-        With shared labels, draw the same number of rows of each class.
+        Draw the same number of rows of each class; False draws as many in all, as
+        frequent as they are in the task. Where labels are per task, that is among the
+        classes of the episode, of which each has a support row.
     seed : int
         With the number of a step and the size of its meta-batch it determines the
         meta-batch, wherever a run starts and ends.
@@ -285,9 +287,14 @@ class EpisodeSampler:
                 tasks = _choose(rng, units, n_tasks, n_steps)
             segments = self._segments(rng, tasks)
         counts = np.where(segments < 0, 0, self.counts[segments])
-        k = self._support_sizes(counts, n_shots)
+        if self.per_task and not self.class_balanced:
+            k, q = _as_frequent(rng, counts, n_shots, n_queries)
+            n_shots, n_queries = k.max(), q.max()
+        else:
+            k = self._support_sizes(counts, n_shots)
+            q = np.minimum(counts - k, n_queries)
         rows = self._rows(rng, segments, counts, n_shots + n_queries, k)
-        sides = self._batches(rows, segments, counts, k, n_shots, n_queries)
+        sides = self._batches(rows, segments, k, q, n_shots, n_queries)
         return list(zip(*(_by_step(side, n_steps) for side in sides), strict=True))
 
     def _of_pool(self, rng, units, n_episodes):
@@ -341,18 +348,16 @@ class EpisodeSampler:
         shifted = np.take_along_axis(rest, np.maximum(first - k[..., None], 0), axis=-1)
         return np.where(first < k[..., None], first, shifted)
 
-    def _batches(self, rows, segments, counts, k, n_shots, n_queries):
+    def _batches(self, rows, segments, k, q, n_shots, n_queries):
         slot = np.arange(n_shots + n_queries)
-        n_rows = np.minimum(counts, n_shots + n_queries)
         k = k[..., None]
-        n_query = np.minimum(n_rows[..., None] - k, n_queries)
         index = self.rows[
             np.minimum(self.starts[segments][..., None] + rows, len(self.rows) - 1)
         ]
         is_support = slot < k
         query_slot = np.minimum(k + np.arange(n_queries), len(slot) - 1)
         query_index = np.take_along_axis(index, query_slot, axis=-1)
-        is_query = np.arange(n_queries) < n_query
+        is_query = np.arange(n_queries) < q[..., None]
         labels = self._labels(segments)
         return (
             self._batch(
@@ -376,6 +381,8 @@ class EpisodeSampler:
             y = y.reshape(n_tasks, -1)
         else:
             y = self.table.y[flat]
+        if self.per_task and not self.class_balanced:
+            flat, y, mask = _compact(flat, y, mask)
         n_classes = segments.shape[1] if self.per_task else self.width
         exists = segments >= 0
         batch = TaskBatch(
@@ -390,6 +397,35 @@ class EpisodeSampler:
     def _targets(self, y):
         dtype = torch.int64 if self.classifier else self.dtype
         return torch.from_numpy(np.ascontiguousarray(y)).to(dtype)
+
+
+def _as_frequent(rng, counts, n_shots, n_queries):
+    """Support and query rows of each class, each ``(n_episodes, n_ways)``.
+
+    So many per class on average, drawn from the rows of all classes of an episode: at
+    least one support row of each class, and a query row.
+    """
+    k = np.minimum(counts, 1)
+    n_ways, others = k.sum(axis=1), (counts - k).sum(axis=1)
+    k = k + _share_out(rng, counts - k, np.minimum((n_shots - 1) * n_ways, others - 1))
+    others = (counts - k).sum(axis=1)
+    return k, _share_out(rng, counts - k, np.minimum(n_queries * n_ways, others))
+
+
+def _share_out(rng, counts, size):
+    """Of each class, how many are among `size` rows drawn from those of all."""
+    drawn, others = np.zeros_like(counts), counts.sum(axis=1)
+    for j, ours in enumerate(counts.T):
+        others = others - ours
+        drawn[:, j] = rng.hypergeometric(ours, others, size)
+        size = size - drawn[:, j]
+    return drawn
+
+
+def _compact(index, y, mask):
+    """Real rows first, and no more padding than the episode of most rows needs."""
+    order = np.argsort(~mask, axis=1, kind="stable")[:, : mask.sum(axis=1).max()]
+    return tuple(np.take_along_axis(a, order, axis=1) for a in (index, y, mask))
 
 
 def _blank(batch):
