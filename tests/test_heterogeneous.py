@@ -321,8 +321,12 @@ def test_ridge_head_by_hand(n_rows, n_classes):
     """The head is the mean of ridge heads, by how they tell the rows left out."""
     model = learner(ColumnSet, n_classes)
     support, query = batch(1, n_rows), batch(1, 5, seed=1)
+
+    def features(batch):
+        return model._features(state, *cells_of(state, batch), batch)
+
     state = model.adapt(support)
-    F = model._features(state, support)[0].detach()
+    F = features(support)[0].detach()
     prior = torch.zeros(F.shape[1], 3).double()
     if n_classes is not None:  # of the embedding and the constant
         torch.nn.init.normal_(model.prior, 0, 0.1)
@@ -355,13 +359,14 @@ def test_ridge_head_by_hand(n_rows, n_classes):
         ]
         told = torch.stack(told) + frequency
         likelihood.append(told.log_softmax(-1)[everything, support.y[0]].sum())
-        X = model._features(state, query)[0]
+        X = features(query)[0]
         found.append(output(X, multiple, stretch, everything))
     before = model.log_before + model.by_rows * math.log(n_rows / 10)
     belief = (before + model.log_trust.exp() * torch.stack(likelihood)).softmax(0)
     assert belief.max() < 0.99  # more than one has a say
     expected = torch.einsum("g,gnc->nc", belief, torch.stack(found))
-    torch.testing.assert_close(model._correction(state, query)[0], expected)
+    correction = model._correction(state, features(query))
+    torch.testing.assert_close(correction[0], expected)
 
 
 def test_long_supports_are_read_in_slices(monkeypatch):

@@ -12,7 +12,7 @@ from ..tasks._batch import TaskBatch
 _FARTHEST = 10.0
 #: A column whose spread is smaller than this share of its size is constant.
 _CONSTANT = 1e-6
-#: Logit of a class that a task does not have; a softmax over -inf has no gradient.
+#: Logit of what must not be chosen; a softmax over -inf alone is NaN.
 NEVER = -1e9
 #: How often the name of a column is hidden in training, so that new ones do no harm.
 _HIDDEN = 0.3

@@ -17,11 +17,8 @@ from ._columns_learner import (
     columns_of,
     even_share,
 )
-from ._local_ridge import LocalRidge
+from ._local_ridge import MULTIPLES, LocalRidge, size_of
 from ._ridge_path import ridge_path
-
-#: Regularisations that are tried, as multiples of the one that is learned.
-_MULTIPLES = (0.01, 0.1, 1.0, 10.0)
 
 
 class ColumnSet(Learner):
@@ -78,9 +75,9 @@ class ColumnSet(Learner):
         self.log_alpha = nn.Parameter(torch.zeros(3))
         # Of each multiple: how likely it is before the support, how that goes with the
         # number of rows, and how far its outputs are stretched.
-        self.log_before = nn.Parameter(torch.zeros(len(_MULTIPLES)))
-        self.by_rows = nn.Parameter(torch.zeros(len(_MULTIPLES)))
-        self.log_stretch = nn.Parameter(torch.zeros(len(_MULTIPLES)))
+        self.log_before = nn.Parameter(torch.zeros(len(MULTIPLES)))
+        self.by_rows = nn.Parameter(torch.zeros(len(MULTIPLES)))
+        self.log_stretch = nn.Parameter(torch.zeros(len(MULTIPLES)))
         # What the likelihood of rows that are left out counts for.
         self.log_trust = nn.Parameter(torch.tensor(-1.0))
         self.classes: nn.Parameter | None = None
@@ -104,7 +101,8 @@ class ColumnSet(Learner):
         state["relevance"] = nn.functional.softplus(
             self.relevance(state["codes"]).squeeze(-1)
         )
-        weights = self._head(targets, support, state)
+        features = self._features(state, cells, known, support)
+        weights = self._head(features, targets, support, state)
         state["linear"], state["weights"] = weights.tensor_split(
             [cells.shape[2]], dim=1
         )
@@ -115,27 +113,29 @@ class ColumnSet(Learner):
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
-        cells, _ = cells_of(state, query)
-        output = self.local.corrected(state, cells, self._correction(state, query))
+        cells, known = cells_of(state, query)
+        features = self._features(state, cells, known, query)
+        correction = self._correction(state, features)
+        output = self.local.corrected(state, cells, correction)
         if not self.classifier:
             return output.squeeze(-1) * state["spread"] + state["level"]
         return only_existing(output, state)
 
-    def _correction(self, state: TaskState, query: TaskBatch) -> Tensor:
+    def _correction(self, state: TaskState, features: Tensor) -> Tensor:
         """What the head adds to the regressions on the rows of the task alone."""
-        weights = torch.cat([state["linear"], state["weights"]], dim=1)
-        output = self._features(state, query) @ weights
+        output = features @ torch.cat([state["linear"], state["weights"]], dim=1)
         return self.log_scale.exp() * output if self.classifier else output
 
-    def _head(self, targets: Tensor, support: TaskBatch, state: TaskState) -> Tensor:
+    def _head(
+        self, features: Tensor, targets: Tensor, support: TaskBatch, state: TaskState
+    ) -> Tensor:
         """Mean of the ridge heads, on top of the prior; one column for each output."""
-        features = self._features(state, support)
         if self.classifier:  # what the absence of a class says is for the constant
             targets = (targets - even_share(support)) * features[..., -1:]
         before: Tensor | float = 0.0
         if self.prior is not None:
             before = features[..., -len(self.prior) :] @ self.prior
-        alphas = self._alpha(support, state) * features.new_tensor(_MULTIPLES)
+        alphas = self._alpha(support, state) * features.new_tensor(MULTIPLES)
         share = self._shares(support, state).unsqueeze(-1).sqrt()
         remaining = targets - before
         path, left_out = ridge_path(share * features, share * remaining, alphas)
@@ -157,11 +157,8 @@ class ColumnSet(Learner):
 
     def _alpha(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Regularisation ``(n_tasks, 1)``, which depends on the size of a task."""
-        n_rows = support.weights.sum(dim=1).clamp(min=1)
-        n_columns = state["present"].sum(dim=1).clamp(min=1)
-        level, by_rows, by_columns = ALPHA_GAIN * self.log_alpha
-        log_alpha = level + by_rows * (n_rows / 10).log()
-        return (log_alpha + by_columns * (n_columns / 8).log()).exp().unsqueeze(-1)
+        size = size_of(support.weights.sum(dim=1), state["present"].sum(dim=1))
+        return (size @ (ALPHA_GAIN * self.log_alpha)).exp().unsqueeze(-1)
 
     def _belief(self, told: Tensor, targets: Tensor, support: TaskBatch) -> Tensor:
         """How likely each multiple is, ``(n_tasks, n_multiples)``.
@@ -222,9 +219,10 @@ class ColumnSet(Learner):
         shots = counts.sum(dim=2) / n_seen
         return torch.cat([mean, (away + 1e-6).sqrt(), shots.log1p(), n_seen.log()], -1)
 
-    def _features(self, state: TaskState, batch: TaskBatch) -> Tensor:
+    def _features(
+        self, state: TaskState, cells: Tensor, known: Tensor, batch: TaskBatch
+    ) -> Tensor:
         """Scaled cells, embedding and a constant; rows of padding are zero."""
-        cells, known = cells_of(state, batch)
         code = state["codes"].unsqueeze(1).expand(-1, cells.shape[1], -1, -1)
         seen = torch.cat([cells.unsqueeze(-1), code], dim=-1)
         flat = self.backbone(seen.flatten(0, 2)).flatten(1)

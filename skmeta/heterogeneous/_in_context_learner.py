@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._columns_learner import (
+    NEVER,
     Names,
     TargetScale,
     cells_of,
@@ -18,8 +19,6 @@ from ._columns_learner import (
 )
 from ._local_ridge import LocalRidge
 
-#: Added to scores of what may not be attended to; a softmax over -inf alone is NaN.
-_NEVER = -1e9
 #: Scores of attention that are computed at a time without a graph.
 _MAX_SCORES = 20_000_000
 
@@ -99,8 +98,8 @@ class RowAndColumnTransformer(Learner):
         state = columns_of(support)
         state["rows"] = support.weights.to(state["center"].dtype)
         targets = self._targets(support, state)
-        tokens = self._tokens(state, support, targets)
-        cells, _ = cells_of(state, support)
+        cells, known = cells_of(state, support)
+        tokens = self._tokens(state, cells, known, targets)
         state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         kin = None
         if self.classifier:
@@ -116,7 +115,8 @@ class RowAndColumnTransformer(Learner):
 
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)`` or means ``(n_tasks, n_rows)``."""
-        tokens = self._tokens(state, query, None)
+        cells, known = cells_of(state, query)
+        tokens = self._tokens(state, cells, known, None)
         for number, layer in enumerate(self.layers):
             mixed, normed = layer.mix(tokens, state["present"])
             memory = state[f"{number} memory"]
@@ -124,8 +124,7 @@ class RowAndColumnTransformer(Learner):
         tokens = self.norm(tokens)
         keys = state["keys"].flatten(2).transpose(1, 2)
         scores = self.to_query(tokens).flatten(2) @ keys / self.width**0.5
-        scores = scores.masked_fill(state["rows"].unsqueeze(1) == 0, _NEVER)
-        cells, _ = cells_of(state, query)
+        scores = scores.masked_fill(state["rows"].unsqueeze(1) == 0, NEVER)
         votes = self._votes(tokens[:, :, 0], scores, state)
         output = self.local.corrected(state, cells, votes)
         if not self.classifier:
@@ -141,7 +140,7 @@ class RowAndColumnTransformer(Learner):
         votes = (
             scores.unsqueeze(-1) - members.sum(dim=2, keepdim=True).clamp(min=1).log()
         )
-        votes = votes.masked_fill(members == 0, _NEVER)
+        votes = votes.masked_fill(members == 0, NEVER)
         if self.prior is not None:
             votes = torch.cat([votes, self.prior(rows).unsqueeze(2)], dim=2)
         return votes.logsumexp(dim=2)
@@ -149,8 +148,7 @@ class RowAndColumnTransformer(Learner):
     def _targets(self, support: TaskBatch, state: TaskState) -> Tensor:
         """One-hot classes or standardised targets, zero for padding."""
         if self.classifier:
-            members = one_hot(support, state["center"].dtype)
-            return members
+            return one_hot(support, state["center"].dtype)
         assert support.y is not None
         state["level"], state["spread"] = self.target_scale(support)
         standard = (support.y - state["level"]) / state["spread"]
@@ -158,10 +156,9 @@ class RowAndColumnTransformer(Learner):
         return state["targets"]
 
     def _tokens(
-        self, state: TaskState, batch: TaskBatch, targets: Tensor | None
+        self, state: TaskState, cells: Tensor, known: Tensor, targets: Tensor | None
     ) -> Tensor:
         """Tokens ``(n_tasks, n_rows, 1 + n_columns, width)``, the row's own first."""
-        cells, known = cells_of(state, batch)
         flat = torch.stack([cells, known], dim=-1).flatten(0, 2)
         tokens = self.backbone(flat).flatten(1).unflatten(0, cells.shape)
         tokens = tokens + self.names(state["columns"]).unsqueeze(1)
@@ -190,7 +187,7 @@ class _Layer(nn.Module):
         normed = self.norms[0](tokens)
         # The token of the row itself is always there.
         absent = nn.functional.pad(1 - present, (1, 0))[:, None, None, None]
-        mixed = tokens + self.within_row(normed, normed, absent * _NEVER)
+        mixed = tokens + self.within_row(normed, normed, absent * NEVER)
         return mixed, self.norms[1](mixed)
 
     def look(
@@ -205,7 +202,7 @@ class _Layer(nn.Module):
 
         Beside them stands a row of zeros, since there may be none.
         """
-        bias = nn.functional.pad(1 - present, (1, 0))[:, None, None, None] * _NEVER
+        bias = nn.functional.pad(1 - present, (1, 0))[:, None, None, None] * NEVER
         if kin is not None:
             kin = nn.functional.pad(kin, (1, 0))[:, None, None]
             bias = bias + self.kinship[:, None, None] * kin
