@@ -82,9 +82,7 @@ def best_of_prior(meta, tasks, rng):
         draw = multivariate_normal(mean, cov, allow_singular=True)
         y = draw.rvs(random_state=rng)
         for scores, targets in ((usual, y), (wrong, rng.permutation(y))):
-            ys = [targets, *(rng.permutation(targets) for _ in range(200))]
-            found = draw.logpdf(ys)
-            scores.append(found[0] - logsumexp(found[1:]))
+            scores.append(log_ratio(targets, draw.logpdf, rng))
     return auc(usual, wrong)
 
 
@@ -103,16 +101,21 @@ def log_likelihoods(X, ys, mean, rng):
     return logsumexp(yes @ ys.T + no @ (1 - ys).T, axis=0)
 
 
-def oracle_scores(tasks, seed, rng, n_permutations=200):
-    """Log-ratio of the targets as they are to the mean of their permutations."""
+def log_ratio(y, log_likelihoods, rng, n_permutations=200):
+    """Of the targets as they are to the mean of their permutations."""
+    ys = np.array([y, *(rng.permutation(y) for _ in range(n_permutations))])
+    found = log_likelihoods(ys)
+    return found[0] - logsumexp(found[1:]) + np.log(n_permutations)
+
+
+def oracle_scores(tasks, seed, rng):
+    """Log-ratio of each task by the true distribution of the tasks."""
     # The first numbers that the generator draws.
     mean = np.random.RandomState(seed).standard_normal(tasks[0][0].shape[1])
-    scores = []
-    for X, y in tasks:
-        ys = np.array([y, *(rng.permutation(y) for _ in range(n_permutations))])
-        found = log_likelihoods(X, ys, mean, rng)
-        scores.append(found[0] - logsumexp(found[1:]) + np.log(n_permutations))
-    return scores
+    return [
+        log_ratio(y, lambda ys, X=X: log_likelihoods(X, ys, mean, rng), rng)
+        for X, y in tasks
+    ]
 
 
 def auc(usual, wrong):
