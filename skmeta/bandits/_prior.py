@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..tasks._table import sum_by_code
+
 _NOISE_FLOOR = 1e-6
 
 
@@ -45,17 +47,11 @@ class Cells:
 
     def over_tasks(self, values):
         """Sums over the cells of every task."""
-        return _sums(values, self.task, self.n_tasks)
+        return sum_by_code(values, self.task, self.n_tasks)
 
     def over_arms(self, values):
         """Sums over the cells of every arm."""
-        return _sums(values, self.arm, self.n_arms)
-
-
-def _sums(values, codes, n):
-    out = np.zeros((n, *values.shape[1:]))
-    np.add.at(out, codes, values)
-    return out
+        return sum_by_code(values, self.arm, self.n_arms)
 
 
 def cells_of(features, arms, y, codes, n_arms, n_tasks, weight=None) -> Cells:
@@ -82,7 +78,7 @@ def cells_of(features, arms, y, codes, n_arms, n_tasks, weight=None) -> Cells:
         gram[i] = scaled[rows].T @ features[rows]
     return Cells(
         gram,
-        _sums(scaled * y[:, None], cell, len(used)),
+        sum_by_code(scaled * y[:, None], cell, len(used)),
         used // n_arms,
         used % n_arms,
         float((np.square(y) * (1 if weight is None else weight)).sum()),

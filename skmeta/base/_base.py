@@ -182,6 +182,13 @@ class MetaEstimator(CallbackSupportMixin, BaseEstimator):
             kept = [i for i, task in enumerate(training.ids) if task not in ids]
             self._training = training.take(kept)
 
+    def _with_training(self, summary):
+        """Summary of all training tasks, those of this one grown or added."""
+        known = self._extended(summary, self.states_).support
+        new = set(known.ids)
+        kept = [i for i, task in enumerate(self._training.ids) if task not in new]
+        return self._join([self._training.take(kept), known])
+
     def _check_support(self, summary):
         """Refuse support rows from which a task cannot be learned."""
 

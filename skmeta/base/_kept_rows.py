@@ -21,23 +21,10 @@ class KeptRowsMixin:
         "group_column": [str, Integral, None],
     }
 
-    def _learn_classes(self, table, classes=None):
-        """Classes and what they mean, from the first training tasks."""
-        self._decide_label_space(table, classes)
-        shared = self.label_space_ == "shared"
-        if len(self.classes_ if shared else table.labels) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes in the "
-                f"data, but the data contains only one class: {table.y[0]!r}."
-            )
-
     def _training_rows(self, rows, resume):
         """Rows of all training tasks: what `rows` brings, and what was known before."""
         if resume:
-            known = self._extended(rows, self.states_).support
-            new = set(known.ids)
-            kept = [i for i, task in enumerate(self._training.ids) if task not in new]
-            rows = self._join([self._training.take(kept), known])
+            rows = self._with_training(rows)
         else:
             warn_single_task(rows)
         self._training = rows

@@ -193,6 +193,16 @@ class MetaClassifierMixin(FewShotScoreMixin, ClassifierMixin):
         if space == "shared":
             self.classes_ = labels
 
+    def _learn_classes(self, table, classes=None):
+        """Classes and what they mean, from the first training tasks."""
+        self._decide_label_space(table, classes)
+        shared = self.label_space_ == "shared"
+        if len(self.classes_ if shared else table.labels) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes in the "
+                f"data, but the data contains only one class: {table.y[0]!r}."
+            )
+
     def _guess_label_space(self, table, n_labels):
         """Shared when the median task has at least half of all classes."""
         if table.n_tasks == 1:

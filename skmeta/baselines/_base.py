@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -24,10 +23,3 @@ def boosting_regressor():
 def fit_clone(estimator, default, X, y):
     """A fitted clone of the user's estimator, or of the default one."""
     return clone(default if estimator is None else estimator).fit(X, y)
-
-
-def sum_by_task(values, codes, n_tasks):
-    """Sums over the rows of each task: (n_tasks, *columns)."""
-    sums = np.zeros((n_tasks, *values.shape[1:]))
-    np.add.at(sums, codes, values)
-    return sums

@@ -19,7 +19,8 @@ from ..base._each_task import (
 )
 from ..base._kept_rows import KeptRowsMixin
 from ..tasks._sampler import encode_classes
-from ._base import ESTIMATOR_CONSTRAINT, sum_by_task
+from ..tasks._table import sum_by_code
+from ._base import ESTIMATOR_CONSTRAINT
 
 
 class LocalClassifier(MetaClassifierMixin, KeptRowsMixin, MetaEstimator):
@@ -230,7 +231,7 @@ class LocalRegressor(MetaRegressorMixin, KeptRowsMixin, MetaEstimator):
     def _meta_fit(self, table, *, resume):
         rows = self._summarize(table)
         training = self._training_rows(rows, resume)
-        sums = sum_by_task(training.y, training.codes, training.n_tasks)
+        sums = sum_by_code(training.y, training.codes, training.n_tasks)
         self.target_mean_ = float((sums / training.counts).mean())
         return rows
 
@@ -256,7 +257,7 @@ class LocalRegressor(MetaRegressorMixin, KeptRowsMixin, MetaEstimator):
 
 def _class_counts(table, codes, n_classes):
     one_hot = np.eye(n_classes)[codes]
-    return sum_by_task(one_hot, table.codes, table.n_tasks)
+    return sum_by_code(one_hot, table.codes, table.n_tasks)
 
 
 def _task_labels(table):

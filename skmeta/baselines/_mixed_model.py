@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..base._kept_rows import KeptRowsMixin
 from ..exceptions import warn_caller
-from ._base import sum_by_task
+from ..tasks._table import sum_by_code
 
 #: Tried one after the other, each with all optimisers.
 _ATTEMPTS = ({"reml": True}, {"reml": False})
@@ -167,8 +167,8 @@ class MixedModelRegressor(ProbabilisticRegressorMixin, KeptRowsMixin, MetaEstima
     def _solve(self, table):
         Z = self._random_design(table.X)
         residual = (table.y - self._y_mean) / self._y_scale - self._common(table.X)
-        gram = sum_by_task(Z[:, :, None] * Z[:, None], table.codes, table.n_tasks)
-        cross = sum_by_task(Z * residual[:, None], table.codes, table.n_tasks)
+        gram = sum_by_code(Z[:, :, None] * Z[:, None], table.codes, table.n_tasks)
+        cross = sum_by_code(Z * residual[:, None], table.codes, table.n_tasks)
         # Also right where the covariance is singular: (noise + D Z'Z)^-1 D Z'r.
         left = self._noise * np.eye(Z.shape[1]) + self._covariance @ gram
         right = self._covariance @ cross[:, :, None]

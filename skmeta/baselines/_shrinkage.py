@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._base import sum_by_task
+from ..tasks._table import sum_by_code
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def fit_shrinkage(values, codes, n_tasks, center=None):
     """
     counts = np.bincount(codes, minlength=n_tasks)
     n_rows = len(values)
-    means = sum_by_task(values, codes, n_tasks) / counts[:, None]
+    means = sum_by_code(values, codes, n_tasks) / counts[:, None]
     grand = values.mean(axis=0)
     center = means.mean(axis=0) if center is None else center
     if n_tasks == 1 or n_rows == n_tasks:

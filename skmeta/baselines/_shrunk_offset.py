@@ -11,11 +11,11 @@ from sklearn.utils._param_validation import Interval
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..base._kept_rows import KeptRowsMixin
+from ..tasks._table import sum_by_code
 from ._base import (
     ESTIMATOR_CONSTRAINT,
     boosting_regressor,
     fit_clone,
-    sum_by_task,
 )
 from ._shrinkage import fit_shrinkage
 
@@ -149,11 +149,11 @@ class ShrunkOffsetRegressor(ProbabilisticRegressorMixin, KeptRowsMixin, MetaEsti
         return replace(table, X=np.hstack([table.X, mark]))
 
     def _solve(self, table):
-        marked = sum_by_task(table.X[:, -1], table.codes, table.n_tasks) > 0
+        marked = sum_by_code(table.X[:, -1], table.codes, table.n_tasks) > 0
         known = [self._fold_of.get(task, -1) for task in table.ids]
         fold = np.where(marked, known, -1)
         residual = table.y - self._pooled(table.X[:, :-1], fold[table.codes])
-        sums = sum_by_task(residual[:, None], table.codes, table.n_tasks)
+        sums = sum_by_code(residual[:, None], table.codes, table.n_tasks)
         offset = self._shrinkage.means(sums, table.counts)[:, 0]
         variance = self.between_ * (1 - self._shrinkage.weight(table.counts))
         return {"fold": fold, "offset": offset, "variance": variance}

@@ -12,11 +12,11 @@ from sklearn.utils._param_validation import Interval
 from ..base import MetaClassifierMixin, MetaEstimator, MetaRegressorMixin
 from ..base._each_task import class_probabilities
 from ..base._kept_rows import KeptRowsMixin
+from ..tasks._table import sum_by_code
 from ._base import (
     ESTIMATOR_CONSTRAINT,
     boosting_regressor,
     fit_clone,
-    sum_by_task,
 )
 from ._shrinkage import fit_shrinkage
 
@@ -47,7 +47,7 @@ class TaskEncodedMixin:
         return np.column_stack([X, means, np.log1p(counts)])
 
     def _solve(self, table):
-        sums = sum_by_task(self._values(table), table.codes, table.n_tasks)
+        sums = sum_by_code(self._values(table), table.codes, table.n_tasks)
         return {"sums": sums, "counts": table.counts}
 
     def _encoded(self, state, table):

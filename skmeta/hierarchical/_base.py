@@ -110,10 +110,7 @@ class HierarchicalMixin(WeightedSupportMixin):
 
     def _with_known(self, summary):
         """Support of all training tasks, those of the summary replaced or added."""
-        known = self._extended(summary, self.states_).support
-        new = set(known.ids)
-        kept = [i for i, task in enumerate(self._training.ids) if task not in new]
-        joined = self._join([self._training.take(kept), known])
+        joined = self._with_training(summary)
         return replace(joined, training=np.ones(len(joined.ids), dtype=bool))
 
     def _no_rows(self, ids):

@@ -170,12 +170,7 @@ class HierarchicalClassifier(MetaClassifierMixin, HierarchicalMixin, MetaEstimat
 
     def _meta_fit(self, table, *, resume, classes=None):
         if not resume:
-            self._decide_label_space(table, classes)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    f"{type(self).__name__} needs samples of at least 2 classes in the "
-                    f"data, but the data contains only one class: {table.y[0]!r}."
-                )
+            self._learn_classes(table, classes)
         summary = self._summarize(table) if resume else self._learn_support(table)
         training = self._with_known(summary) if resume else summary
         self.prior_ = fit_logistic_prior(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..tasks._sampler import support_mask
-from ..tasks._table import table_from_codes
+from ..tasks._table import sum_by_code, table_from_codes
 from ._out_of_fold import folds
 
 #: Numbers of rows of a held-out task from which its others are predicted.
@@ -95,12 +95,9 @@ class Leaves:
         for leaf, pair in zip(reached.T, place.T, strict=True):
             np.add.at(count, pair, weight)
             np.add.at(total, pair, weight[:, None] * (Y - self.values[leaf]))
-        n_rows, miss = (
-            np.bincount(codes, weight, n_tasks),
-            np.zeros((n_tasks, len(Y.T))),
-        )
-        np.add.at(miss, codes, weight[:, None] * (Y - self.pooled(reached)))
-        return Evidence(keys, count, total, n_rows, miss)
+        n_rows = np.bincount(codes, weight, n_tasks)
+        above = weight[:, None] * (Y - self.pooled(reached))
+        return Evidence(keys, count, total, n_rows, sum_by_code(above, codes, n_tasks))
 
 
 @dataclass(frozen=True)

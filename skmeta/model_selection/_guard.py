@@ -560,12 +560,7 @@ class GuardedClassifier(MetaClassifierMixin, _Guarded):
                 "their task, use a learner that takes label_space='per_task', such as "
                 "ProtoNetClassifier."
             )
-        self._decide_label_space(table, classes)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes in the "
-                f"data, but the data contains only one class: {table.y[0]!r}."
-            )
+        self._learn_classes(table, classes)
 
     def _fitted(self, estimator, rows):
         """A fitted clone that knows of all classes, which a fold may not show."""

@@ -25,6 +25,13 @@ def row_positions(segments, key=None):
     return place
 
 
+def sum_by_code(values, codes, n_codes):
+    """Sums over the rows of each code, such as a task: (n_codes, *columns)."""
+    sums = np.zeros((n_codes, *values.shape[1:]))
+    np.add.at(sums, codes, values)
+    return sums
+
+
 def label_kind(y):
     """Type of labels, as far as it matters for comparing them."""
     kind = y.dtype.kind
