@@ -9,6 +9,7 @@ from _tiny import classification_tasks, long_format, tiny, tiny_net
 from torch import nn
 
 from skmeta import (
+    DualProtoNetClassifier,
     MatchingNetClassifier,
     ProtoNetClassifier,
     RelationNetClassifier,
@@ -323,7 +324,12 @@ def test_pretrained_weights_are_left_alone_without_training():
 def test_only_refined_predictions_depend_on_the_other_rows(refine):
     tasks = classification_tasks(n_rows=30)
     X, y = classification_tasks(n_rows=30, seed=1)[0]
-    for estimator in (ProtoNetClassifier, RelationNetClassifier, SimpleShotClassifier):
+    for estimator in (
+        DualProtoNetClassifier,
+        ProtoNetClassifier,
+        RelationNetClassifier,
+        SimpleShotClassifier,
+    ):
         meta = estimator(tiny_net(), refine=refine, random_state=0)
         meta.fit(tasks).adapt(X[:4], y[:4])
         together = meta.predict_proba(X[4:])

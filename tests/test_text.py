@@ -300,13 +300,14 @@ def test_dual_knows_new_words_by_their_parts():
     assert np.ptp(found[0]) < 1e-6  # whole words tell nothing
 
 
-def test_dual_logits_are_the_weighted_sum():
+@pytest.mark.parametrize("refine", [0, 2])
+def test_dual_logits_are_the_weighted_sum(refine):
+    """Of both spaces, whose class means query rows join by what both say together."""
     torch.manual_seed(0)
     rows = torch.randn(2, 6, 3).double()
     raw = Centred(3).double()
     raw.learn(rows.flatten(0, 1))
-    raw.double()
-    learner = DualProtoNet(MLP((4,)), 4, raw)
+    learner = DualProtoNet(MLP((4,)), 4, raw, refine=refine)
     learner.backbone(torch.zeros(1, 3))
     learner = learner.double().eval()
     learner.mixture.copy_(torch.tensor([0.3, -0.2, 1.0, 0.4]))
@@ -314,19 +315,26 @@ def test_dual_logits_are_the_weighted_sum():
     mask = torch.ones(2, 6, dtype=torch.bool)
     mask[1, 4:] = False
     support = TaskBatch(rows.masked_fill(~mask[..., None], 0), y * mask, mask, 2)
-    query = TaskBatch(torch.randn(2, 5, 3).double())
+    seen = torch.ones(2, 5, dtype=torch.bool)
+    seen[0, 3:] = False
+    query = TaskBatch(torch.randn(2, 5, 3).double() * seen[..., None], None, seen)
     logits = learner.predict(learner.adapt(support), query)
     for t, (k, own) in enumerate(((3.0, slice(6)), (2.0, slice(4)))):
-        X, labels = rows[t, own], y[t, own]
-        embedded, unit = learner.backbone(X), raw(X)
-        q, u = learner.backbone(query.X[t]), raw(query.X[t])
-        for c in range(2):
-            mean = embedded[labels == c].mean(0)
-            learned = 2 * q @ mean - mean.square().sum()
-            direction = torch.nn.functional.normalize(unit[labels == c].sum(0), dim=0)
-            weights = np.exp([0.3 - 0.2 * np.log(k), 1.0 + 0.4 * np.log(k)])
-            expected = weights[0] * learned + weights[1] * (u @ direction)
-            torch.testing.assert_close(logits[t, :, c], expected)
+        X, labels, X_query = rows[t, own], y[t, own], query.X[t][seen[t]]
+        spaces = [(f(X), f(X_query)) for f in (learner.backbone, raw)]
+        weights = np.exp([0.3 - 0.2 * np.log(k), 1.0 + 0.4 * np.log(k)])
+        shares = torch.zeros(len(X_query), 2).double()
+        for _ in range(refine + 1):
+            expected = torch.zeros(len(X_query), 2).double()
+            for c in range(2):
+                own_rows, n_rows = labels == c, (labels == c).sum() + shares[:, c].sum()
+                sums = [f[own_rows].sum(0) + shares[:, c] @ q for f, q in spaces]
+                mean, direction = sums[0] / n_rows, sums[1] / sums[1].norm()
+                learned = 2 * spaces[0][1] @ mean - mean.square().sum()
+                cosine = spaces[1][1] @ direction
+                expected[:, c] = weights[0] * learned + weights[1] * cosine
+            shares = expected.softmax(1)
+        torch.testing.assert_close(logits[t][seen[t]], expected)
 
 
 def test_dual_learns_to_trust_the_space_that_holds():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from itertools import islice
+from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval
 
 from ..base import MetaClassifierMixin, NeuralMetaEstimator
 from ..base._neural import COUNT
+from ..base._weights import WeightedSupportMixin
 from ..outer_loop import EpisodeDataset, row_dtype, seeded
 from ._dual_learner import Centred, DualProtoNet, TfIdf
 from ._dual_mixture import learn_mixture
@@ -21,7 +24,9 @@ _HELD_OUT = 0.3
 _N_BATCHES, _KEY = 20, 2**42
 
 
-class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
+class DualProtoNetClassifier(
+    WeightedSupportMixin, MetaClassifierMixin, NeuralMetaEstimator
+):
     """Nearest class mean in a learned embedding and in the rows as they are.
 
     A prototypical network [1]_ learns what tells the training classes apart, and may
@@ -53,6 +58,11 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
     n_episodes : int, default=None
         Episodes of an epoch. None shows about as many rows as there are, in at least
         5 steps.
+    refine : int, default=0
+        Steps of soft k-means in `predict` that let the query rows of a task join its
+        class means in both spaces [2]_, with the probabilities that both give together.
+        A prediction then depends on the other rows of its task that are predicted with
+        it; with 0 it does not. Training takes no such steps.
     label_space : {"auto", "shared", "per_task"}, default="auto"
         Whether a label means the same in every task (churn yes or no) or exists only
         inside its task (characters of an alphabet). "auto" takes labels as shared
@@ -109,6 +119,8 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
     ----------
     .. [1] Snell, Swersky and Zemel. "Prototypical networks for few-shot learning",
        NeurIPS 2017.
+    .. [2] Ren et al. "Meta-learning for semi-supervised few-shot classification",
+       ICLR 2018.
 
     Examples
     --------
@@ -127,6 +139,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         **NeuralMetaEstimator._parameter_constraints,
         **MetaClassifierMixin._label_constraints,
         "n_ways": COUNT,
+        "refine": [Interval(Integral, 0, None, closed="left")],
         "class_balanced": ["boolean"],
     }
 
@@ -138,6 +151,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         n_shots=5,
         n_queries=15,
         n_episodes=None,
+        refine=0,
         label_space="auto",
         class_balanced=True,
         support="random",
@@ -152,6 +166,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
         self.n_shots = n_shots
         self.n_queries = n_queries
         self.n_episodes = n_episodes
+        self.refine = refine
         self.label_space = label_space
         self.class_balanced = class_balanced
         self.support = support
@@ -169,7 +184,9 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
             raw = TfIdf(self._n_ids)
         else:
             raw = Centred(int(np.prod(self._feature_shape)))
-        return DualProtoNet(backbone, n_features, raw, self._n_shared_classes)
+        return DualProtoNet(
+            backbone, n_features, raw, self._n_shared_classes, self.refine
+        )
 
     def _train(self, dataset, resume):
         X = dataset.sampler.table.X
@@ -235,7 +252,7 @@ class DualProtoNetClassifier(MetaClassifierMixin, NeuralMetaEstimator):
             support, query = self._to_device(support), self._to_device(query)
             with torch.no_grad():
                 state = learner.adapt(support)
-                learned, raw = learner.parts(state, query)
+                learned, raw = learner.parts(learner.represent(query), state)
             targets = query.y
             if query.mask is not None:
                 targets = targets.masked_fill(~query.mask, -1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..outer_loop import TaskState, one_hot
+from ..outer_loop import TaskState
 from ..tasks._batch import TaskBatch
 from ._protonet_learner import ProtoNet
+from ._prototypes import joined_means, weighted_members
 
 #: Ids that words which training has not seen may have.
 _N_NEW = 1024
@@ -114,6 +115,10 @@ class DualProtoNet(ProtoNet):
         Maps rows ``(n, *features)`` to unit vectors ``(n, raw.width)`` untrained.
     n_classes : int, default=None
         Size of a label space that all tasks share, see `ProtoNet`.
+    refine : int, default=0
+        Steps of soft k-means on the query rows, see `PrototypeLearner`: they join the
+        class means of both spaces with the probabilities that both give together.
+        Training takes none.
     """
 
     mixture: Tensor
@@ -128,8 +133,9 @@ class DualProtoNet(ProtoNet):
         n_features: int,
         raw: TfIdf | Centred,
         n_classes: int | None = None,
+        refine: int = 0,
     ):
-        super().__init__(backbone, n_features, n_classes)
+        super().__init__(backbone, n_features, n_classes, refine=refine)
         self.raw = raw
         # Logarithms of the weights of learned and raw logits, and what the logarithm of
         # the number of shots adds to them; the outer loop does not train them.
@@ -153,32 +159,45 @@ class DualProtoNet(ProtoNet):
 
     def episode(self, support: TaskBatch, query: TaskBatch) -> Tensor:
         """Query logits of the embedding alone: it is not to lean on the other space."""
-        return ProtoNet.predict(self, ProtoNet.adapt(self, support), query)
+        return super().logits(self.embed(query), super().adapt(support))
 
     def adapt(self, support: TaskBatch) -> TaskState:
         """Prototypes in both spaces, and the logarithm of the rows per class."""
         state = super().adapt(support)
         rows = self._raw(support)
-        members = one_hot(support, rows.dtype)
-        counts = members.sum(dim=1)
-        sums = members.transpose(1, 2) @ rows
+        members = weighted_members(support, rows.dtype)
+        sums, counts = members.transpose(1, 2) @ rows, members.sum(dim=1).unsqueeze(-1)
+        present = (counts > 0).sum(dim=1).clamp(min=1)
+        shots = (counts.sum(dim=1) / present).clamp(min=1)
         if self.shared:
             strength = self.log_strength.exp()
-            sums = sums + strength * self.raw_prior
-        state["raw"] = nn.functional.normalize(sums, dim=-1)
-        present = (counts > 0).sum(dim=1).clamp(min=1)
-        state["log_shots"] = (counts.sum(dim=1) / present).clamp(min=1).log()
-        return state
+            sums, counts = sums + strength * self.raw_prior, counts + strength
+        raw = sums / counts.masked_fill(counts == 0, 1)
+        return state | {"raw": raw, "log_shots": shots.squeeze(-1).log()}
 
-    def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
-        """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
-        learned, raw = self.parts(state, query)
-        return self.mix(learned, raw, state["log_shots"], self.mixture)
+    def represent(self, query: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Rows in both spaces."""
+        return self.embed(query), self._raw(query)
 
-    def parts(self, state: TaskState, query: TaskBatch) -> tuple[Tensor, Tensor]:
+    def parts(
+        self, rows: tuple[Tensor, Tensor], state: TaskState
+    ) -> tuple[Tensor, Tensor]:
         """Logits of either space, before they are weighted."""
-        learned = super().predict(state, query)
-        return learned, self._raw(query) @ state["raw"].transpose(1, 2)
+        learned, raw = rows
+        directions = nn.functional.normalize(state["raw"], dim=-1)
+        return super().logits(learned, state), raw @ directions.transpose(1, 2)
+
+    def logits(self, rows: tuple[Tensor, Tensor], state: TaskState) -> Tensor:
+        """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
+        return self.mix(*self.parts(rows, state), state["log_shots"], self.mixture)
+
+    def joined(
+        self, rows: tuple[Tensor, Tensor], shares: Tensor, state: TaskState
+    ) -> TaskState:
+        """The state after rows have joined the class means of both spaces."""
+        learned, raw = rows
+        state = super().joined(learned, shares, state)
+        return state | {"raw": joined_means(state["raw"], state["counts"], shares, raw)}
 
     @staticmethod
     def mix(learned: Tensor, raw: Tensor, log_shots: Tensor, mixture: Tensor) -> Tensor:

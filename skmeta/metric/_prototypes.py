@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +67,7 @@ class PrototypeLearner(Learner):
     def adapt(self, support: TaskBatch) -> TaskState:
         """Prototypes ``(n_tasks, n_classes, n_features)``."""
         features = self.embed(support)
-        members = one_hot(support, features.dtype)
-        if support.sample_weight is not None:
-            members = members * support.sample_weight.unsqueeze(-1)
+        members = weighted_members(support, features.dtype)
         sums = members.transpose(1, 2) @ features
         counts = members.sum(dim=1).unsqueeze(-1)
         if self.shared:
@@ -83,17 +82,58 @@ class PrototypeLearner(Learner):
             state["counts"] = counts
         return state
 
+    def represent(self, query: TaskBatch) -> Any:
+        """What is known of query rows; `logits` and `joined` take it."""
+        return self.embed(query)
+
+    def logits(self, rows: Any, state: TaskState) -> Tensor:
+        """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
+        logits = self.compare(rows, state["prototypes"], state)
+        return only_existing(logits, state)
+
+    def joined(self, rows: Any, shares: Tensor, state: TaskState) -> TaskState:
+        """The state after rows have joined each class with their shares in it."""
+        prototypes = joined_means(state["prototypes"], state["counts"], shares, rows)
+        return {**state, "prototypes": prototypes}
+
     def predict(self, state: TaskState, query: TaskBatch) -> Tensor:
         """Logits ``(n_tasks, n_rows, n_classes)``, -inf for classes not in the task."""
-        features, prototypes = self.embed(query), state["prototypes"]
-        logits = only_existing(self.compare(features, prototypes, state), state)
+        rows = self.represent(query)
+        logits = self.logits(rows, state)
         for _ in range(self.refine):
             shares = logits.softmax(dim=-1)
             shares = shares * query.weights.to(shares.dtype).unsqueeze(-1)
-            sums = state["counts"] * state["prototypes"]
-            sums = sums + shares.transpose(1, 2) @ features
-            counts = state["counts"] + shares.sum(dim=1).unsqueeze(-1)
-            # A class that a task does not have has no rows at all.
-            prototypes = sums / counts.clamp(min=torch.finfo(sums.dtype).tiny)
-            logits = only_existing(self.compare(features, prototypes, state), state)
+            logits = self.logits(rows, self.joined(rows, shares, state))
         return logits
+
+
+def weighted_members(support: TaskBatch, dtype: torch.dtype) -> Tensor:
+    """Weight of every support row in each class ``(n_tasks, n_rows, n_classes)``."""
+    members = one_hot(support, dtype)
+    if support.sample_weight is None:
+        return members
+    return members * support.sample_weight.unsqueeze(-1)
+
+
+def joined_means(means: Tensor, counts: Tensor, shares: Tensor, rows: Tensor) -> Tensor:
+    """Class means after rows have joined those that made them.
+
+    Parameters
+    ----------
+    means : Tensor of shape (n_tasks, n_classes, n_features)
+        Means so far.
+    counts : Tensor of shape (n_tasks, n_classes, 1)
+        Rows that made them.
+    shares : Tensor of shape (n_tasks, n_rows, n_classes)
+        Share of each row in every class.
+    rows : Tensor of shape (n_tasks, n_rows, n_features)
+        The rows that join.
+
+    Returns
+    -------
+    Tensor of shape (n_tasks, n_classes, n_features)
+    """
+    sums = counts * means + shares.transpose(1, 2) @ rows
+    counts = counts + shares.sum(dim=1).unsqueeze(-1)
+    # A class that a task does not have has no rows at all.
+    return sums / counts.clamp(min=torch.finfo(sums.dtype).tiny)
