@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmeta import NotAdaptedError, freeze
+from skmeta.base._shrinkage import fit_shrinkage
 from skmeta.baselines import (
     LocalClassifier,
     LocalRegressor,
@@ -36,7 +37,6 @@ from skmeta.baselines import (
     TaskEncodedRegressor,
     _mixed_model,
 )
-from skmeta.baselines._shrinkage import fit_shrinkage
 from skmeta.baselines._task_encoded import random_support
 from skmeta.tasks._table import table_from_codes
 

@@ -11,13 +11,13 @@ from sklearn.utils._param_validation import Interval
 
 from ..base import MetaEstimator, ProbabilisticRegressorMixin
 from ..base._kept_rows import KeptRowsMixin
+from ..base._shrinkage import fit_shrinkage
 from ..tasks._table import sum_by_code
 from ._base import (
     ESTIMATOR_CONSTRAINT,
     boosting_regressor,
     fit_clone,
 )
-from ._shrinkage import fit_shrinkage
 
 
 class ShrunkOffsetRegressor(ProbabilisticRegressorMixin, KeptRowsMixin, MetaEstimator):
