@@ -159,7 +159,8 @@ class DualProtoNet(ProtoNet):
 
     def episode(self, support: TaskBatch, query: TaskBatch) -> Tensor:
         """Query logits of the embedding alone: it is not to lean on the other space."""
-        return super().logits(self.embed(query), super().adapt(support))
+        state = super().adapt(support)
+        return super().logits(self.embed(query), state)
 
     def adapt(self, support: TaskBatch) -> TaskState:
         """Prototypes in both spaces, and the logarithm of the rows per class."""
