@@ -27,6 +27,7 @@ from .heterogeneous import (
     HeterogeneousClassifier,
     HeterogeneousRegressor,
     InContextClassifier,
+    InContextRegressor,
     SelfMadeTasks,
 )
 from .hierarchical import (
@@ -75,6 +76,7 @@ __all__ = [
     "ImplicitMAMLClassifier",
     "ImplicitMAMLRegressor",
     "InContextClassifier",
+    "InContextRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "MatchingNetClassifier",

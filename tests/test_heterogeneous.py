@@ -17,19 +17,22 @@ from skmeta import (
     HeterogeneousClassifier,
     HeterogeneousRegressor,
     InContextClassifier,
+    InContextRegressor,
     ProtoNetClassifier,
     SelfMadeTasks,
 )
 from skmeta.heterogeneous import ColumnSet, RowAndColumnTransformer, _local_ridge
+from skmeta.heterogeneous._base import common_slopes
 from skmeta.heterogeneous._columns_learner import cells_of, columns_of
 from skmeta.heterogeneous._ridge_path import ridge_path
 from skmeta.modules import MLP
 from skmeta.tasks._batch import TaskBatch
+from skmeta.tasks._table import table_from_codes
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmeta.SingleTaskWarning")
 
 CLASSIFIERS = [HeterogeneousClassifier, InContextClassifier]
-REGRESSORS = [HeterogeneousRegressor]
+REGRESSORS = [HeterogeneousRegressor, InContextRegressor]
 ALL = CLASSIFIERS + REGRESSORS
 
 
@@ -80,6 +83,10 @@ def learner(kind, n_classes=None, classifier=True, n_names=0, seed=0):
     with torch.no_grad():  # these are learned from zero, which would hide them
         made.names.vectors.normal_()
         spoil(made.local)
+        if not classifier:
+            for learned in made.target_scale.named.buffers():
+                learned.add_(torch.rand(learned.shape))
+            made.target_scale.variance.fill_(0.4)
         if kind is ColumnSet:
             for learned in ("log_alpha", "log_before", "by_rows", "log_stretch"):
                 getattr(made, learned).normal_(0, 0.1)
@@ -292,6 +299,86 @@ def test_a_name_is_used_where_it_is_known(kind):
         )
     ]
     torch.testing.assert_close(*beyond, rtol=0, atol=1e-12)
+
+
+def test_targets_are_seen_beside_slopes_in_common():
+    """Slopes of named columns that a task has, level and spread, row by row."""
+    model = learner(ColumnSet, classifier=False, n_names=2).target_scale
+    named, strength = model.named, model.log_strength.exp()
+    support = batch(2, 4, 3, classifier=False)
+    support.X[1, 1, 0], support.X[1, :, 1] = torch.nan, torch.nan
+    query = batch(2, 2, 3, classifier=False, seed=1)
+    query.X[0, 0, 0], query.X[0, 1, 1] = torch.nan, 1e6
+    targets, state = model(support)
+    means = torch.randn(2, 2).double()
+    found = model.undo(means, state, query)
+    for t, columns in enumerate(((0, 1), (0,))):  # the other task lacks the second
+
+        def common(row, columns=columns):
+            total = named.constant.clone()
+            for j in columns:
+                if row[j].isfinite():
+                    cell = (row[j] - named.center[j]) / named.scale[j]
+                    total += named.slope[j] * cell.clamp(-10, 10)
+            return total
+
+        rest = support.y[t] - torch.stack([common(row) for row in support.X[t]])
+        level = rest.sum() / (4 + strength)
+        squares = (rest - level).square().sum() + strength * 0.4
+        spread = (squares / (4 + strength)).sqrt()
+        torch.testing.assert_close(targets[t, :, 0], (rest - level) / spread)
+        for row, mean, value in zip(query.X[t], means[t], found[t], strict=True):
+            torch.testing.assert_close(value, mean * spread + level + common(row))
+
+
+def test_slopes_in_common_are_those_of_all_rows():
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(40), 50)
+    X = rng.normal(3, [2, 5, 1], size=(2000, 3))
+    level, noise = rng.normal(size=40)[codes], rng.normal(size=2000)
+    y = 2 * X[:, 0] - X[:, 1] + 4 + 0.5 * level + 1.5 * noise
+    X[codes < 10, 1] = np.nan  # counts as average
+    table = table_from_codes(X, y, codes, np.arange(40))
+    found = common_slopes(table, 2)
+    full = codes >= 10
+    np.testing.assert_allclose(found["named.center"], np.nanmean(X[:, :2], axis=0))
+    np.testing.assert_allclose(found["named.scale"], np.nanstd(X[:, :2], axis=0))
+    slopes = found["named.slope"] / found["named.scale"]
+    np.testing.assert_allclose(slopes, [2, -1], atol=0.1)
+    rest = y - found["named.constant"]
+    for j in range(2):
+        rest = rest - slopes[j] * np.nan_to_num(X[:, j] - found["named.center"][j])
+    assert found["variance"] == pytest.approx(np.square(rest).mean())
+    assert rest[full].var() == pytest.approx(0.5**2 + 1.5**2, rel=0.1)
+    # Without the holes: rows of noise 1.5 against levels of 0.5.
+    whole = common_slopes(table.take(np.arange(10, 40)), 2)
+    assert np.exp(whole["log_strength"]) == pytest.approx(9, rel=0.5)
+    without = common_slopes(table.take([0]), 0)
+    assert without["named.slope"].shape == (0,) and without["log_strength"] == 0
+    assert without["variance"] == pytest.approx(np.square(y[codes == 0]).mean())
+
+
+@pytest.mark.parametrize("estimator", REGRESSORS)
+def test_names_say_much_of_few_rows(estimator):
+    """Half of the columns of a task are known, and three of its rows."""
+    rng = np.random.default_rng(0)
+
+    def task(n_rows):
+        X = pd.DataFrame(rng.normal(size=(n_rows, 6)), columns=list("abcdef"))
+        y = X.to_numpy() @ [1, -1, 1, -1, 1, -1] + 3 * rng.normal()
+        return X[rng.permutation(list("abcdef"))[:3]], y
+
+    tasks, new = [task(20) for _ in range(40)], [task(103) for _ in range(10)]
+    errors = {}
+    for use_names in (True, False):
+        options = {"n_shots": 3, "n_queries": 3, "random_state": 0}
+        if estimator is InContextRegressor:  # slow, and learns as much from less
+            options["n_episodes"] = 16
+        model = estimator(use_names=use_names, **options).fit(tasks)
+        left = [y[3:] - model.adapt(X[:3], y[:3]).predict(X[3:]) for X, y in new]
+        errors[use_names] = np.square(left).mean()
+    # Three columns of variance 1 are not known, and levels only by three rows.
+    assert errors[True] < 5 and errors[False] > 1.3 * errors[True]
 
 
 @pytest.mark.parametrize("n_features", [3, 20])

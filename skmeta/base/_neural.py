@@ -201,6 +201,7 @@ class NeuralMetaEstimator(MetaEstimator):
                 self._resume(net)
             else:
                 net.initialize()
+                self._begin(net, dataset.sampler.table)
             sampler = dataset.sampler
             sampler.dtype = row_dtype(
                 torch.from_numpy(sampler.table.X[:0]), net.module_.modules()
@@ -217,6 +218,9 @@ class NeuralMetaEstimator(MetaEstimator):
         self.learner_ = self._frozen_learner(episode.learner)
         self._calibrate(self.learner_, dataset, before)
         episode.learner.load_state_dict(self.learner_.state_dict())
+
+    def _begin(self, net, table):
+        """Prepare a net that is to be trained on the tasks of a table."""
 
     def _resume(self, net):
         """Prepare a net that has been trained for other tasks."""

@@ -2,7 +2,7 @@
 
 from ._heterogeneous import HeterogeneousClassifier, HeterogeneousRegressor
 from ._heterogeneous_learner import ColumnSet
-from ._in_context import InContextClassifier
+from ._in_context import InContextClassifier, InContextRegressor
 from ._in_context_learner import RowAndColumnTransformer
 from ._self_made import SelfMadeTasks
 
@@ -11,6 +11,7 @@ __all__ = [
     "HeterogeneousClassifier",
     "HeterogeneousRegressor",
     "InContextClassifier",
+    "InContextRegressor",
     "RowAndColumnTransformer",
     "SelfMadeTasks",
 ]

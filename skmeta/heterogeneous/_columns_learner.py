@@ -9,9 +9,9 @@ from ..outer_loop import TaskState
 from ..tasks._batch import TaskBatch
 
 #: Standardised values beyond it are cut: the scale of a few rows is a rough one.
-_FARTHEST = 10.0
+FARTHEST = 10.0
 #: A column whose spread is smaller than this share of its size is constant.
-_CONSTANT = 1e-6
+CONSTANT = 1e-6
 #: Logit of what must not be chosen; a softmax over -inf alone is NaN.
 NEVER = -1e9
 #: How often the name of a column is hidden in training, so that new ones do no harm.
@@ -36,7 +36,7 @@ def columns_of(support: TaskBatch) -> TaskState:
     center = (X * known).sum(dim=1) / count
     deviation = ((X - center.unsqueeze(1)) * known).square().sum(dim=1) / count
     scale = deviation.sqrt()
-    present = scale > _CONSTANT * center.abs()
+    present = scale > CONSTANT * center.abs()
     width = max(int(present.sum(dim=1).max()), 1) if present.shape[1] else 0
     order = present.to(torch.int8).argsort(dim=1, descending=True, stable=True)
     order = order[:, :width]
@@ -59,7 +59,7 @@ def cells_of(state: TaskState, batch: TaskBatch) -> tuple[Tensor, Tensor]:
     X, known = X.gather(2, columns), known.gather(2, columns)
     known = known * state["present"].unsqueeze(1)
     cells = (X - state["center"].unsqueeze(1)) / state["scale"].unsqueeze(1)
-    return cells.clamp(-_FARTHEST, _FARTHEST) * known, known
+    return cells.clamp(-FARTHEST, FARTHEST) * known, known
 
 
 def _values(batch: TaskBatch) -> tuple[Tensor, Tensor]:
@@ -136,19 +136,87 @@ class Names(nn.Module):
         return vectors * known.unsqueeze(-1).to(vectors.dtype)
 
 
-class TargetScale(nn.Module):
-    """Level and spread of the targets of a task, shrunk towards those of all tasks."""
+class NamedSlopes(nn.Module):
+    """What a linear model of all training tasks says of a row, by columns with a name.
 
-    def __init__(self):
+    A column that a row lacks counts as average, and so does one without a name. The
+    outer loop does not train it.
+
+    Parameters
+    ----------
+    n_names : int
+        Columns that mean the same in all tasks: the first of the wide table.
+    """
+
+    center: Tensor
+    scale: Tensor
+    slope: Tensor
+    constant: Tensor
+
+    def __init__(self, n_names: int):
         super().__init__()
+        self.register_buffer("center", torch.zeros(n_names))
+        self.register_buffer("scale", torch.ones(n_names))
+        self.register_buffer("slope", torch.zeros(n_names))
+        self.register_buffer("constant", torch.zeros(()))
+
+    def here(self, support: TaskBatch) -> Tensor:
+        """Columns that tasks have, ``(n_tasks, n_names)``.
+
+        Those with values in the support; all, where that has no rows.
+        """
+        known = _values(support)[1][..., : len(self.slope)]
+        empty = support.weights.sum(dim=1, keepdim=True) == 0
+        return ((known.sum(dim=1) > 0) | empty).to(known.dtype)
+
+    def forward(self, batch: TaskBatch, here: Tensor) -> Tensor:
+        """Means ``(n_tasks, n_rows)``."""
+        X, known = (part[..., : len(self.slope)] for part in _values(batch))
+        cells = ((X - self.center) / self.scale).clamp(-FARTHEST, FARTHEST) * known
+        return (cells @ (self.slope * here).unsqueeze(-1)).squeeze(-1) + self.constant
+
+
+class TargetScale(nn.Module):
+    """What tasks have in common of numbers to be predicted, and how each departs.
+
+    Of the targets, `NamedSlopes` are taken off. Level and spread of what remains are
+    shrunk towards those of all tasks.
+
+    Parameters
+    ----------
+    n_names : int
+        Columns that mean the same in all tasks.
+    """
+
+    variance: Tensor
+
+    def __init__(self, n_names: int):
+        super().__init__()
+        self.named = NamedSlopes(n_names)
+        # Of what slopes leave, over all tasks.
+        self.register_buffer("variance", torch.ones(()))
         self.log_strength = nn.Parameter(torch.zeros(()))
 
-    def forward(self, support: TaskBatch) -> tuple[Tensor, Tensor]:
-        """Level and spread, each ``(n_tasks, 1)``."""
+    def forward(self, support: TaskBatch) -> tuple[Tensor, TaskState]:
+        """Standardised targets ``(n_tasks, n_rows, 1)``, zero for padding.
+
+        And ``level`` and ``spread`` of tasks, each ``(n_tasks, 1)``, and the ``named``
+        columns that they have.
+        """
         assert support.y is not None
         weights, strength = support.weights, self.log_strength.exp()
         count = weights.sum(dim=1, keepdim=True)
-        y = support.y * weights
+        here = self.named.here(support)
+        y = (support.y - self.named(support, here)) * weights
         level = y.sum(dim=1, keepdim=True) / (count + strength)
-        squares = ((y - level) * weights).square().sum(dim=1, keepdim=True)
-        return level, ((squares + strength) / (count + strength)).sqrt()
+        moved = (y - level) * weights
+        squares = moved.square().sum(dim=1, keepdim=True)
+        squares = squares + strength * self.variance
+        spread = (squares / (count + strength)).sqrt()
+        state = {"level": level, "spread": spread, "named": here}
+        return (moved / spread).unsqueeze(-1), state
+
+    def undo(self, means: Tensor, state: TaskState, query: TaskBatch) -> Tensor:
+        """Predictions ``(n_tasks, n_rows)`` from standardised ones of query rows."""
+        common = self.named(query, state["named"])
+        return means * state["spread"] + state["level"] + common

@@ -6,9 +6,9 @@ from numbers import Integral
 
 from sklearn.utils._param_validation import Interval
 
-from ..base import MetaClassifierMixin, MetaRegressorMixin
+from ..base import MetaClassifierMixin
 from ..base._neural import COUNT
-from ._base import TableMetaEstimator
+from ._base import TableMetaEstimator, TableRegressorMixin
 from ._heterogeneous_learner import ColumnSet
 
 
@@ -190,7 +190,7 @@ class HeterogeneousClassifier(MetaClassifierMixin, TableMetaEstimator):
         )
 
 
-class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
+class HeterogeneousRegressor(TableRegressorMixin, TableMetaEstimator):
     """Regressor on tables whose columns differ from task to task.
 
     A few rows with targets are read by a mixture of linear and kernel ridge
@@ -200,7 +200,9 @@ class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
     over rows, a row by its cells, each seen beside the description of its column,
     pooled over columns, and neither order matters [1]_. Its head is ridge regression
     too, on that description and on the cells themselves, weighted by how much a column
-    seems to tell. Targets are brought to the level and spread of the support rows.
+    seems to tell. All of it starts from a ridge regression of all training rows on the
+    columns that are known by name, where a column that a task lacks counts as average;
+    what that leaves is brought to the level and spread of the support rows.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their
@@ -219,8 +221,9 @@ class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
         Width of the code of a column.
     use_names : bool, default=True
         Learn a vector for each column that has a name (or, in arrays that are all of
-        one width, a position), so that it is known wherever it comes again. False
-        treats all columns as unknown: then their order changes no prediction.
+        one width, a position), and the slope that tasks have in common there, so that
+        it is known wherever it comes again. False treats all columns as unknown: then
+        their order changes no prediction.
     n_shots : int or (int, int), default=5
         Support rows of a training episode, and of `score`; a pair is a range to draw
         from.
@@ -269,6 +272,7 @@ class HeterogeneousRegressor(MetaRegressorMixin, TableMetaEstimator):
 
     See Also
     --------
+    InContextRegressor : A transformer that attends to rows and columns.
     HeterogeneousClassifier : The same for classes.
 
     References

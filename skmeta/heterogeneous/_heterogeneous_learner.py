@@ -90,7 +90,7 @@ class ColumnSet(Learner):
         if classifier:
             self.log_scale = nn.Parameter(torch.tensor(5.0).log())
         else:
-            self.target_scale = TargetScale()
+            self.target_scale = TargetScale(n_names)
 
     def adapt(self, support: TaskBatch) -> TaskState:
         """Columns with their codes, and the weights of the head."""
@@ -118,7 +118,7 @@ class ColumnSet(Learner):
         correction = self._correction(state, features)
         output = self.local.corrected(state, cells, correction)
         if not self.classifier:
-            return output.squeeze(-1) * state["spread"] + state["level"]
+            return self.target_scale.undo(output.squeeze(-1), state, query)
         return only_existing(output, state)
 
     def _correction(self, state: TaskState, features: Tensor) -> Tensor:
@@ -150,10 +150,9 @@ class ColumnSet(Learner):
         """Targets of the head ``(n_tasks, n_rows, n_outputs)``, zero for padding."""
         if self.classifier:
             return one_hot(support, support.X.dtype)
-        assert support.y is not None
-        state["level"], state["spread"] = self.target_scale(support)
-        standard = (support.y - state["level"]) / state["spread"]
-        return (standard * support.weights).unsqueeze(-1)
+        targets, scale = self.target_scale(support)
+        state |= scale
+        return targets
 
     def _alpha(self, support: TaskBatch, state: TaskState) -> Tensor:
         """Regularisation ``(n_tasks, 1)``, which depends on the size of a task."""

@@ -91,7 +91,7 @@ class RowAndColumnTransformer(Learner):
         if not classifier:
             self.target = nn.Linear(1, n_features)
             self.offset = nn.Linear(n_features, 1)
-            self.target_scale = TargetScale()
+            self.target_scale = TargetScale(n_names)
 
     def adapt(self, support: TaskBatch) -> TaskState:
         """What each layer shows of the support rows, and the keys of their votes."""
@@ -128,7 +128,7 @@ class RowAndColumnTransformer(Learner):
         votes = self._votes(tokens[:, :, 0], scores, state)
         output = self.local.corrected(state, cells, votes)
         if not self.classifier:
-            return output.squeeze(-1) * state["spread"] + state["level"]
+            return self.target_scale.undo(output.squeeze(-1), state, query)
         return only_existing(output, state)
 
     def _votes(self, rows: Tensor, scores: Tensor, state: TaskState) -> Tensor:
@@ -149,10 +149,8 @@ class RowAndColumnTransformer(Learner):
         """One-hot classes or standardised targets, zero for padding."""
         if self.classifier:
             return one_hot(support, state["center"].dtype)
-        assert support.y is not None
-        state["level"], state["spread"] = self.target_scale(support)
-        standard = (support.y - state["level"]) / state["spread"]
-        state["targets"] = (standard * support.weights).unsqueeze(-1)
+        state["targets"], scale = self.target_scale(support)
+        state |= scale
         return state["targets"]
 
     def _tokens(

@@ -68,6 +68,9 @@ class LocalRidge(nn.Module):
             )
             with torch.no_grad():
                 self.log_stretch[:, 0] = torch.tensor(5.0).log()
+        else:  # where slopes in common are taken off, most of what is left is noise
+            with torch.no_grad():
+                self.log_alpha[:, 0] = torch.tensor(10.0).log() / ALPHA_GAIN
 
     def adapt(
         self,
