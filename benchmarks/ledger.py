@@ -47,7 +47,7 @@ RUNS = (
     Run("columns.py", 12, needs_data=True),
     Run("columns_numbers.py", 3, needs_data=True),
     Run("activities.py", 4, needs_data=True),
-    Run("gradient_family.py", 5, needs_data=True),
+    Run("gradient_family.py", 14, needs_data=True),
     Run("banking77.py", 40, needs_data=True),
     Run("neural_process.py", 10),
     Run("bandits.py", 8),
@@ -61,11 +61,12 @@ RUNS = (
     Run("omniglot.py --recipe protonet-long", 60, needs_data=True),
 )
 # One learner a command, three minutes of training and up to two of judging.
+OMNIGLOT = ("ProtoNet", "SimpleShot", "Baseline++", "MatchingNet", "RelationNet")
+OMNIGLOT += ("RidgeHead", "ANIL", "MAML", "Reptile")
 RUNS += tuple(
     Run(f"omniglot_learners.py --learner {name}{lake}", 5, needs_data=True)
     for lake in ("", " --lake")
-    for name in ("ProtoNet", "SimpleShot", "Baseline++", "MatchingNet", "RelationNet")
-    + (("RidgeHead",) if lake else ("RidgeHead", "ANIL", "MAML", "Reptile"))
+    for name in OMNIGLOT
 )
 LONG = 9.0  # minutes
 

@@ -9,7 +9,8 @@ of `omniglot.py` where it has them, else untuned; nothing was compared on test c
     python benchmarks/omniglot_learners.py --learner ProtoNet --lake
 
 With ``--lake`` it is the 20 runs of Lake et al. (2015): 20 characters of one alphabet
-from one image of each, trained on the background alphabets alone.
+from one image of each, trained on the background alphabets alone. Learners that take
+gradient steps are trained on 20-way episodes then.
 
 Needs ``omniglot28.npz`` in the folder that SKMETA_SHARED_DATA names.
 """
@@ -147,6 +148,12 @@ LEARNERS = {
     "Reptile": gradient(ReptileClassifier, inner_lr=0.1, inner_steps=5, adapt_steps=20),
 }
 GRADIENT = {"ANIL", "MAML", "Reptile"}
+#: Steps of 20-way tasks as published, one such task at a time.
+LAKE = {
+    "ANIL": {},
+    "MAML": {"inner_lr": 0.1, "inner_steps": 5, "adapt_steps": 5},
+    "Reptile": {"inner_steps": 10, "adapt_steps": 50},
+}
 
 
 def background(evaluation):
@@ -267,6 +274,8 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     meta = LEARNERS[args.learner](args.minutes, args.seed)
+    if args.lake and args.learner in GRADIENT:
+        meta.set_params(n_ways=20, estimator__batch_size=1, **LAKE[args.learner])
     X, y = background(evaluation=False) if args.lake else load([0, 1])
     cpu = time.process_time()
     meta.fit(X, y)
