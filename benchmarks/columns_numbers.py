@@ -27,9 +27,10 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmeta import HeterogeneousRegressor, HierarchicalRegressor
+from skmeta import HeterogeneousRegressor, HierarchicalRegressor, InContextRegressor
 
 SHOTS = (5, 10, 20)
+TRANSFORMER = "InContextRegressor"
 PRIOR = "impute, HierarchicalRegressor"
 OURS, ALONE, POOLED = (
     "HeterogeneousRegressor",
@@ -85,6 +86,8 @@ def split_errors(name, seed):
     meta = HeterogeneousRegressor(n_shots=(3, 20), n_queries=5, random_state=seed).fit(
         train
     )
+    transformer = InContextRegressor(n_shots=(3, 20), n_queries=5, random_state=seed)
+    transformer.fit(train)
     model, strength = pooled_model(train, fill)
     filled_train = [(np.where(np.isnan(X), fill, X), y) for X, y in train]
     prior = HierarchicalRegressor().fit(filled_train)
@@ -100,6 +103,7 @@ def split_errors(name, seed):
             offset = error.sum() / (k + strength)
             found = {
                 OURS: meta.adapt(X[known], y[known]).predict(X[asked]),
+                TRANSFORMER: transformer.adapt(X[known], y[known]).predict(X[asked]),
                 ALONE: alone.predict(X[asked][:, shown]),
                 POOLED: model.predict(filled[asked]) + offset,
                 PRIOR: prior.adapt(filled[known], y[known]).predict(filled[asked]),
