@@ -190,7 +190,7 @@ def gradient_family():
         return
     yield (
         "## The gradient family\n\n"
-        f"{entry['protocol']}; seed {entry['seeds'][0]}. Milliseconds of CPU on one "
+        f"{entry['protocol']}; {len(entry['seeds'])} seeds. Milliseconds of CPU on one "
         "thread and megabytes of tensors of an outer step."
     )
     for title, part in entry["results"].items():
@@ -214,4 +214,7 @@ def gradient_family():
 
 
 def _spread(cell, digits):
-    return f"{cell['mean']:.{digits}f} ± {cell['interval']:.{digits}f}"
+    lost = cell.get("n_diverged")
+    return f"{cell['mean']:.{digits}f} ± {cell['interval']:.{digits}f}" + (
+        f", {lost} diverged" if lost else ""
+    )

@@ -35,6 +35,7 @@ OMNIGLOT = {
 }
 # The combined learner of banking77.json, and the reference of neural_process.json.
 TEXT, TRUTH = "TextCNN + TF-IDF of n-grams", "true posterior"
+REFINED, UNEVEN, LATER = ", refined", ", uneven queries", ", later queries"
 _NONE = {"mean": 0.0}
 SINUSOID_BASELINES = (
     "Gaussian process of each wave alone",
@@ -139,7 +140,11 @@ def glance_text():
         return
     results = entry["results"]
     both = results[TEXT]
-    others = {n: r for n, r in results.items() if not n.startswith("TextCNN + ")}
+    others = {
+        name: row
+        for name, row in results.items()
+        if not name.startswith("TextCNN + ") and not name.endswith(REFINED)
+    }
     for key in [key for key in both if key.endswith("accuracy")]:
         base = max(others, key=lambda name: others[name].get(key, _NONE)["mean"])
         yield [
@@ -248,27 +253,39 @@ def text():
         return
     results = entry["results"]
     keys = [key for key in results[TEXT] if key.endswith("accuracy")]
-    gains = [key.replace("accuracy", "gain") for key in keys]
     header = ["", *(key.removesuffix(" accuracy") for key in keys)]
     accuracies = [
         [name, *(_percent(row.get(key)) for key in keys), f"{row['cpu_seconds']:.0f}"]
         for name, row in results.items()
     ]
-    differences = [
-        [name, *(_by_fold(row.get(key)) for key in gains)]
-        for name, row in results.items()
-        if gains[0] in row
-    ]
     yield (
         f"## Banking77\n\n{len(entry['folds'])} {entry['protocol']}; accuracy in %, "
-        "mean of the folds, and CPU-seconds of training a fold.\n\n"
-        + table([*header, "seconds"], accuracies)
+        "mean of the folds, and CPU-seconds of training a fold. Refined methods see "
+        "all queries of an episode at once, without their intents. Of uneven queries "
+        "there are 0 to 10 of each intent. Later queries are asked one at a time; "
+        "refined, after adapting to five others of each intent and the intents that "
+        "were predicted for them.\n\n" + table([*header, "seconds"], accuracies)
     )
-    if differences:
-        yield (
-            f"Points by which {TEXT} is better on the same episodes: mean, and least "
-            "and most of the folds.\n\n" + table(header, differences)
-        )
+    alone = {
+        name: row
+        for name, row in results.items()
+        if not name.endswith((REFINED, UNEVEN, LATER))
+    }
+    for what, best, rows in (
+        ("gain", TEXT, alone),
+        ("refined gain", f"{TEXT}{REFINED}", results),
+    ):
+        gains = [key.replace("accuracy", what) for key in keys]
+        differences = [
+            [name, *(_by_fold(row.get(key)) for key in gains)]
+            for name, row in rows.items()
+            if gains[0] in row
+        ]
+        if differences:
+            yield (
+                f"Points by which {best} is better on the same episodes: mean, and "
+                "least and most of the folds.\n\n" + table(header, differences)
+            )
 
 
 def _percent(cell):

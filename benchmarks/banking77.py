@@ -7,6 +7,12 @@ frequencies, word vectors and networks are learned on the training and validatio
 intents of each fold, and its test intents are judged once, every method on the same
 episodes.
 
+*Refined* methods see all queries of an episode at once, without their intents: these
+join the class means by soft k-means, as `refine` of the learners does. *Uneven*
+episodes keep 0 to 10 of the ten queries of each intent, as many as a die says. *Later*
+queries are the second five of each intent, one at a time; refined, they are asked after
+the first five, which the method has named itself and adapted to as sure as it was.
+
     python benchmarks/banking77.py
     python benchmarks/banking77.py --folds 0 --methods "TextRNN ProtoNet"  # adds to it
     python benchmarks/banking77.py --develop --folds 0 1
@@ -20,11 +26,13 @@ import gzip
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from _few_shot import adapted_accuracy, pool_sampler, stacked_episodes
 from _ledger import load, record, shared_data
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from skorch import NeuralNet
@@ -47,8 +55,13 @@ BOTH, BOTH_WORDS = "TextCNN + TF-IDF of n-grams", "TextCNN + TF-IDF of words"
 CNN = "TextCNN ProtoNet"
 RAW = {BOTH: "TF-IDF of n-grams, centroid", BOTH_WORDS: "TF-IDF of all words, centroid"}
 CENTROID = "TF-IDF centroid"
+# Judged with the help of other queries too, of all or some of them; the cosine of the
+# centroids is worth this much as a logit, as in the fixed mixtures of others.
+REFINED, UNEVEN, LATER = ", refined", ", uneven queries", ", later queries"
+SCALE = 20.0
 # Chosen on validation intents, see `--develop`.
 CHOSEN = {"n_steps": 500, "lr": 2e-3, "dropout": 0.2, "n_filters": 64}
+REFINE = 4
 CANDIDATES = {
     "as chosen": {},
     "dropout 0.4": {"dropout": 0.4},
@@ -169,47 +182,109 @@ def methods(vectors, n_steps, lr, dropout, n_filters):
 
 
 # ---------------------------------------------------------------------------- judging
-def accuracy(logits, support, query):
-    """Accuracy of each episode; `logits` maps its rows, by class, to logits."""
-    truth = np.repeat(np.arange(query.shape[1]), query.shape[2])
-    return np.array(
-        [
-            (logits(s, q.ravel()).argmax(axis=1) == truth).mean()
-            for s, q in zip(support, query, strict=True)
-        ]
-    )
+def predicted(logits, weights, asked, refine):
+    """Logits of some rows of an episode, which join the classes in so many steps."""
+    weights = weights.copy()
+    for _ in range(refine):
+        weights[:, asked] = softmax(logits(weights)[asked], axis=1).T
+    return logits(weights)[asked]
+
+
+def supported(support, rows):
+    """Weight of every row of an episode in each class: support rows have one."""
+    weights = np.zeros((len(support), len(rows)))
+    own = np.repeat(np.eye(len(support)), support.shape[1], axis=1)
+    weights[:, : support.size] = own
+    return weights
+
+
+def accuracy(view, support, query, refine=0):
+    """Accuracy of each episode.
+
+    `view` maps the rows of an episode to logits of them all, given their weight in each
+    class ``(n_ways, n_rows)``. Queries may be -1, which is none. `refine` is the number
+    of steps in which queries join the classes.
+    """
+    found, truth = [], np.repeat(np.arange(query.shape[1]), query.shape[2])
+    for s, q in zip(support, query.reshape(len(query), -1), strict=True):
+        rows = np.append(s, q[q >= 0])
+        asked = np.arange(s.size, len(rows))
+        given = predicted(view(rows), supported(s, rows), asked, refine)
+        found.append((given.argmax(axis=1) == truth[q >= 0]).mean())
+    return np.array(found)
+
+
+def later_accuracy(view_of, support, earlier, later, refine):
+    """Accuracy of later queries of each episode, one at a time.
+
+    Earlier ones, predicted together, are support rows by then: of the class that was
+    predicted, with its probability as their weight. `view_of` maps numbers of shots.
+    """
+    found, truth = [], np.repeat(np.arange(later.shape[1]), later.shape[2])
+    for s, e, q in zip(support, earlier, later, strict=True):
+        rows = np.concatenate([s, e, q], axis=None)
+        known, asked = np.split(np.arange(s.size, len(rows)), [e.size])
+        weights = supported(s, rows)
+        given = predicted(view_of(s.shape[1])(rows), weights, known, refine)
+        shares = softmax(given, axis=1).T
+        weights[:, known] = np.where(shares == shares.max(axis=0), shares, 0)
+        logits = view_of(weights.sum() / len(s))(rows)
+        given = [predicted(logits, weights, [row], refine)[0] for row in asked]
+        found.append((np.argmax(given, axis=1) == truth).mean())
+    return np.array(found)
 
 
 def distances(E):
     """Logits of prototypes of embedded rows, up to what all classes share."""
+    products = E @ E.T
 
-    def logits(support, query):
-        prototypes = E[support].mean(axis=1)
-        return 2 * E[query] @ prototypes.T - np.square(prototypes).sum(axis=1)
+    def view(rows):
+        of_rows = products[np.ix_(rows, rows)]
 
-    return logits
+        def logits(weights):
+            shares = weights / weights.sum(axis=1, keepdims=True)
+            to_means = of_rows @ shares.T
+            return 2 * to_means - (shares.T * to_means).sum(axis=0)
+
+        return logits
+
+    return view
 
 
 def cosines(R):
-    """Cosines of rows of unit length to the mean of those of a class."""
+    """Cosines of rows of unit length to the mean of those of a class, as logits."""
+    products = R @ R.T
 
-    def logits(support, query):
-        means = R[support].sum(axis=1)
-        means /= np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
-        return R[query] @ means.T
+    def view(rows):
+        of_rows = products[np.ix_(rows, rows)]
 
-    return logits
+        def logits(weights):
+            to_sums = of_rows @ weights.T
+            lengths = np.sqrt((weights.T * to_sums).sum(axis=0))
+            return SCALE * to_sums / lengths.clip(1e-12)
+
+        return logits
+
+    return view
 
 
-def weighted(learned, raw, mixture):
+def weighted(learned, raw, mixture, n_shots):
     """Sum of both, by the weights that the learner found for the number of shots."""
+    a, b = np.exp(mixture[0::2] + mixture[1::2] * np.log(n_shots))
 
-    def logits(support, query):
-        log_shots = np.log(support.shape[1])
-        a, b = np.exp(mixture[0::2] + mixture[1::2] * log_shots)
-        return a * learned(support, query) + b * raw(support, query)
+    def view(rows):
+        of_learned, of_raw = learned(rows), raw(rows)
+        return lambda weights: a * of_learned(weights) + b / SCALE * of_raw(weights)
 
-    return logits
+    return view
+
+
+def uneven(query):
+    """The queries of each episode without some: 0 to all of each intent stay."""
+    rng = np.random.default_rng(2026)
+    n_kept = rng.integers(query.shape[2] + 1, size=query.shape[:2])
+    n_kept[:, 0] = n_kept[:, 0].clip(1)  # an episode has a query
+    return np.where(np.arange(query.shape[2]) < n_kept[..., None], query, -1)
 
 
 def embedded(module, X):
@@ -220,15 +295,41 @@ def embedded(module, X):
 
 
 def judged_by(name, meta, X):
-    """Logits of everything that one fitted metric learner can be judged as."""
+    """Views that one fitted metric learner can be judged by, by number of shots."""
     learner = meta.learner_
     learned = distances(embedded(learner.backbone, X))
     if name not in RAW:
-        return {name: learned}
+        return {name: lambda n_shots: learned}
     raw = cosines(embedded(learner.raw, X))
-    both = weighted(learned, raw, learner.mixture.numpy())
-    found = {name: both, RAW[name]: raw}
-    return found | {CNN: learned} if name == BOTH else found
+    both = partial(weighted, learned, raw, learner.mixture.numpy())
+    found = {name: both, RAW[name]: lambda n_shots: raw}
+    return found | {CNN: lambda n_shots: learned} if name == BOTH else found
+
+
+def judge(name, view_of, support, query):
+    """Accuracies by name: alone, and what the other queries make of it."""
+    view = view_of(support.shape[2])
+    found = {name: accuracy(view, support, query)}
+    if name in (BOTH, CNN, RAW[BOTH], CENTROID):
+        found[name + REFINED] = accuracy(view, support, query, REFINE)
+    if name == BOTH:
+        some = uneven(query)
+        found[name + UNEVEN] = accuracy(view, support, some)
+        found[name + UNEVEN + REFINED] = accuracy(view, support, some, REFINE)
+        halves = np.split(query, 2, axis=2)
+        found[name + LATER] = accuracy(view, support, halves[1])
+        refined = later_accuracy(view_of, support, *halves, REFINE)
+        found[name + LATER + REFINED] = refined
+    return found
+
+
+def judged(name, view_of, data):
+    """Accuracies by name and setting."""
+    return {
+        (of, setting): values
+        for setting in SETTINGS
+        for of, values in judge(name, view_of, *data.episodes(setting)).items()
+    }
 
 
 def adapted(meta, X, support, query):
@@ -259,21 +360,18 @@ def run(data, names, settings):
         start = time.process_time()
         meta.fit(X, data.y)
         seconds[name] = time.process_time() - start
-        for setting in SETTINGS:
-            if isinstance(meta, MAMLClassifier):
+        if isinstance(meta, MAMLClassifier):
+            for setting in SETTINGS:
                 episodes = data.episodes(setting, N_MAML_EPISODES)
                 scores[name, setting] = adapted(meta, X_new, *episodes)
-                continue
-            for part, logits in judged_by(name, meta, X_new).items():
-                found = accuracy(logits, *data.episodes(setting))
-                scores[part, setting] = found
+            continue
+        for part, view in judged_by(name, meta, X_new).items():
+            scores |= judged(part, view, data)
         if name == BOTH:
             seconds[CNN] = seconds[BOTH] / 2
             print("log weights", meta.learner_.mixture.tolist(), flush=True)
-    for setting in SETTINGS:
-        found = accuracy(cosines(data.terms_new), *data.episodes(setting))
-        scores[CENTROID, setting] = found
-    return scores, seconds
+    centroid = cosines(data.terms_new)
+    return scores | judged(CENTROID, lambda n_shots: centroid, data), seconds
 
 
 def show(scores, seconds):
@@ -284,14 +382,21 @@ def show(scores, seconds):
 
 # ---------------------------------------------------------------------------- results
 def cells(scores, seconds):
-    """Mean and deviation of each method and setting, and of what BOTH is better by."""
+    """Mean and deviation of each method and setting, and of what BOTH is better by.
+
+    That is the gain; the refined gain is that of refined BOTH.
+    """
     rows = {}
     for (name, setting), values in scores.items():
-        row = rows.setdefault(name, {"cpu_seconds": seconds.get(name, 0.0)})
+        trained = name.removesuffix(REFINED).removesuffix(UNEVEN).removesuffix(LATER)
+        row = rows.setdefault(name, {"cpu_seconds": seconds.get(trained, 0.0)})
         row[setting] = {"accuracy": _moments(values)}
-        if (BOTH, setting) in scores and name != BOTH:
-            both = scores[BOTH, setting][: len(values)]
-            row[setting]["gain"] = _moments(both - values)
+        queries = next((some for some in (UNEVEN, LATER) if some in name), "")
+        for what, refined in (("gain", ""), ("refined gain", REFINED)):
+            best = BOTH + queries + refined
+            if (best, setting) in scores and name != best:
+                gained = scores[best, setting][: len(values)] - values
+                row[setting][what] = _moments(gained)
     return rows
 
 
@@ -353,7 +458,7 @@ def main():
             "banking77",
             protocol=f"class-disjoint folds, 27 test intents each, {N_EPISODES} "
             f"episodes a fold, {N_QUERIES} queries per class",
-            settings=CHOSEN,
+            settings=CHOSEN | {"refine": REFINE},
             seeds=[0],
             results=summary(folds),
             folds=folds,

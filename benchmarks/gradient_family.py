@@ -32,7 +32,7 @@ import skmeta
 from skmeta.datasets import make_sinusoid_tasks
 from skmeta.modules import MLP
 
-SEEDS = [0]
+SEEDS = [0, 1, 2]
 N_STEPS, SECONDS = 500, 4.0
 N_EPISODES, N_QUERIES = 400, 5
 #: What the inputs of the sinusoids, in [-5, 5], are divided by.
@@ -242,9 +242,17 @@ def measure(problem, name, seed):
     }
     for key in ("steps", "seconds"):
         meta.learner_.load_state_dict(watch.weights_[key])
-        row[f"at {key}"] = problem.judge(meta)
+        row[f"at {key}"] = judged(problem, meta)
     row["steps_in_time"] = watch.steps_at_seconds_
     return row
+
+
+def judged(problem, meta):
+    """Figures of new tasks; NaN where training has ended in what cannot be adapted."""
+    try:
+        return problem.judge(meta)
+    except skmeta.DivergenceError:
+        return np.array([np.nan])
 
 
 def summary(runs):
@@ -259,11 +267,13 @@ def summary(runs):
 
 
 def spread(values):
-    values = np.array(values)
+    """Figures of the seeds that did not diverge."""
+    held = np.array([value for value in values if np.isfinite(value).all()])
     return {
-        "mean": values.mean(),
-        "interval": 1.96 * values.mean(axis=0).std(ddof=1) / values.shape[1] ** 0.5,
-        "by_seed": values.mean(axis=1),
+        "mean": held.mean(),
+        "interval": 1.96 * held.mean(axis=0).std(ddof=1) / held.shape[1] ** 0.5,
+        "by_seed": held.mean(axis=1),
+        "n_diverged": len(values) - len(held),
     }
 
 

@@ -107,7 +107,8 @@ def test_banking77_learns_words_of_known_intents_alone():
     assert len(changed.vectors) > len(one.vectors)
 
 
-def test_banking77_judges_as_adapting_does(monkeypatch):
+@pytest.mark.parametrize("refine", [0, 3])
+def test_banking77_judges_as_adapting_does(monkeypatch, refine):
     """Embedding every row once gives the accuracies that the public verbs give."""
     pytest.importorskip("gensim")
     import banking77
@@ -116,17 +117,46 @@ def test_banking77_judges_as_adapting_does(monkeypatch):
     known, new = ({f"i{c}" for c in part} for part in (range(8), range(8, 20)))
     data = banking77.Fold.learned_on(queries(20), known, new)
     net = {"module__embedding": data.vectors, "max_epochs": 3, "module__n_filters": 4}
-    meta = tiny(DualProtoNetClassifier, TextCNN, net=net, n_ways=4)
+    meta = tiny(DualProtoNetClassifier, TextCNN, net=net, n_ways=4, refine=refine)
     meta.set_params(label_space="per_task").fit(data.X, data.y)
     meta.learner_.mixture[2] -= 2  # both spaces have a say
     judged = banking77.judged_by(banking77.BOTH, meta, data.X_new)
-    for setting in ("5w1s", "10w1s"):
+    for setting, n_shots in (("5w1s", 1), ("10w5s", 5)):
         episodes = data.episodes(setting)
-        quick = banking77.accuracy(judged[banking77.BOTH], *episodes)
-        np.testing.assert_allclose(
-            quick, banking77.adapted(meta, data.X_new, *episodes), atol=0.021
+        quick, alone = (
+            banking77.accuracy(judged[name](n_shots), *episodes, refine)
+            for name in (banking77.BOTH, banking77.CNN)
         )
-        assert abs(quick - banking77.accuracy(judged[banking77.CNN], *episodes)).any()
+        found = banking77.adapted(meta, data.X_new, *episodes)
+        np.testing.assert_allclose(quick, found, atol=0.021)
+        assert abs(quick - alone).any()
+
+    support, *halves = episodes[0][:3], *np.split(episodes[1][:3], 2, axis=2)
+    quick = banking77.later_accuracy(judged[banking77.BOTH], support, *halves, refine)
+    for s, (e, q), expected in zip(
+        support, zip(*halves, strict=True), quick, strict=True
+    ):
+        meta.adapt(data.X_new[s.ravel()], np.repeat(np.arange(len(s)), s.shape[1]))
+        shares = meta.predict_proba(data.X_new[e.ravel()])
+        guess, weight = shares.argmax(axis=1), shares.max(axis=1)
+        meta.partial_adapt(data.X_new[e.ravel()], guess, sample_weight=weight)
+        given = [meta.predict(data.X_new[[row]])[0] for row in q.ravel()]
+        truth = np.repeat(np.arange(len(q)), q.shape[1])
+        assert np.mean(given == truth) == pytest.approx(expected, abs=0.021)
+
+
+def test_uneven_queries_are_some_of_them():
+    import banking77
+
+    support, query = (np.arange(200 * 2 * n).reshape(200, 2, n) for n in (1, 10))
+    some = banking77.uneven(query)
+    n_kept = (some >= 0).sum(axis=2)
+    assert n_kept.min() == 0 and n_kept.max() == 10 and (n_kept.sum(axis=1) > 0).all()
+    assert np.isin(some, [-1, *query.flat]).all()
+    # Always the first class: right for as many of the queries as are of it.
+    first = lambda rows: lambda weights: np.tile([1.0, 0.0], (len(rows), 1))  # noqa: E731
+    found = banking77.accuracy(first, support, some)
+    np.testing.assert_allclose(found, n_kept[:, 0] / n_kept.sum(axis=1))
 
 
 def test_true_posteriors_of_neural_process_benchmark():
