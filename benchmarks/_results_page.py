@@ -282,9 +282,12 @@ def text():
             if gains[0] in row
         ]
         if differences:
+            told = f"Points by which {best} is better on the same episodes"
+            if best != TEXT:
+                told += " (than uneven and later ones: the same, refined)"
             yield (
-                f"Points by which {best} is better on the same episodes: mean, and "
-                "least and most of the folds.\n\n" + table(header, differences)
+                f"{told}: mean, and least and most of the folds.\n\n"
+                + table(header, differences)
             )
 
 
