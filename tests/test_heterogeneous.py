@@ -11,6 +11,9 @@ import pytest
 import torch
 from _tiny import tiny_net
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skmeta import (
@@ -22,8 +25,13 @@ from skmeta import (
     SelfMadeTasks,
 )
 from skmeta.heterogeneous import ColumnSet, RowAndColumnTransformer, _local_ridge
-from skmeta.heterogeneous._base import common_slopes
-from skmeta.heterogeneous._columns_learner import cells_of, columns_of
+from skmeta.heterogeneous._columns_learner import (
+    NamedSlopes,
+    cells_of,
+    columns_of,
+    named_share,
+)
+from skmeta.heterogeneous._in_common import common_logits, common_slopes
 from skmeta.heterogeneous._ridge_path import ridge_path
 from skmeta.modules import MLP
 from skmeta.tasks._batch import TaskBatch
@@ -83,13 +91,15 @@ def learner(kind, n_classes=None, classifier=True, n_names=0, seed=0):
     with torch.no_grad():  # these are learned from zero, which would hide them
         made.names.vectors.normal_()
         spoil(made.local)
-        if not classifier:
-            for learned in made.target_scale.named.buffers():
-                learned.add_(torch.rand(learned.shape))
-            made.target_scale.variance.fill_(0.4)
         if kind is ColumnSet:
             for learned in ("log_alpha", "log_before", "by_rows", "log_stretch"):
                 getattr(made, learned).normal_(0, 0.1)
+        named = made.named if classifier else made.target_scale.named
+        if named is not None:
+            for learned in named.buffers():
+                learned.add_(torch.rand(learned.shape))
+        if not classifier:
+            made.target_scale.variance.fill_(0.4)
     return made.double().eval()
 
 
@@ -315,11 +325,11 @@ def test_targets_are_seen_beside_slopes_in_common():
     for t, columns in enumerate(((0, 1), (0,))):  # the other task lacks the second
 
         def common(row, columns=columns):
-            total = named.constant.clone()
+            total = named.constant[0].clone()
             for j in columns:
                 if row[j].isfinite():
                     cell = (row[j] - named.center[j]) / named.scale[j]
-                    total += named.slope[j] * cell.clamp(-10, 10)
+                    total += named.slope[j, 0] * cell.clamp(-10, 10)
             return total
 
         rest = support.y[t] - torch.stack([common(row) for row in support.X[t]])
@@ -339,23 +349,54 @@ def test_slopes_in_common_are_those_of_all_rows():
     y = 2 * X[:, 0] - X[:, 1] + 4 + 0.5 * level + 1.5 * noise
     X[codes < 10, 1] = np.nan  # counts as average
     table = table_from_codes(X, y, codes, np.arange(40))
-    found = common_slopes(table, 2)
-    full = codes >= 10
-    np.testing.assert_allclose(found["named.center"], np.nanmean(X[:, :2], axis=0))
-    np.testing.assert_allclose(found["named.scale"], np.nanstd(X[:, :2], axis=0))
-    slopes = found["named.slope"] / found["named.scale"]
+    named, rest = common_slopes(table, 2)
+    named = {name: part.numpy() for name, part in named.items()}
+    np.testing.assert_allclose(named["center"], np.nanmean(X[:, :2], axis=0))
+    np.testing.assert_allclose(named["scale"], np.nanstd(X[:, :2], axis=0))
+    slopes = named["slope"][:, 0] / named["scale"]
     np.testing.assert_allclose(slopes, [2, -1], atol=0.1)
-    rest = y - found["named.constant"]
-    for j in range(2):
-        rest = rest - slopes[j] * np.nan_to_num(X[:, j] - found["named.center"][j])
-    assert found["variance"] == pytest.approx(np.square(rest).mean())
-    assert rest[full].var() == pytest.approx(0.5**2 + 1.5**2, rel=0.1)
-    # Without the holes: rows of noise 1.5 against levels of 0.5.
-    whole = common_slopes(table.take(np.arange(10, 40)), 2)
-    assert np.exp(whole["log_strength"]) == pytest.approx(9, rel=0.5)
-    without = common_slopes(table.take([0]), 0)
-    assert without["named.slope"].shape == (0,) and without["log_strength"] == 0
-    assert without["variance"] == pytest.approx(np.square(y[codes == 0]).mean())
+    moved = np.nan_to_num(X[:, :2] - named["center"])
+    np.testing.assert_allclose(rest, y - moved @ slopes - named["constant"])
+    assert rest[codes >= 10].var() == pytest.approx(0.5**2 + 1.5**2, rel=0.1)
+    nothing, rest = common_slopes(table, 0)
+    assert nothing["slope"].shape == (0, 1) and (rest == y).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_logits_in_common_are_those_of_all_rows(n_classes):
+    """Also of a class that no row has."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(3, [2, 5], size=(300, 2))
+    y = (X[:, 0] > 3).astype(int) + (n_classes > 2) * (X[:, 1] > 9)
+    X[:30, 1] = np.nan
+    table = table_from_codes(X, y, np.zeros(300, dtype=int), np.arange(1))
+    named = NamedSlopes(2, n_classes + 1).double()
+    named.load_state_dict(common_logits(table, 2, n_classes + 1, "balanced"))
+    batch = TaskBatch(torch.from_numpy(X)[None])
+    found = named(batch, torch.ones(1, 2).double())[0].softmax(1).numpy()
+    # Scaled by the deviation of the values that there are.
+    scale = np.nanstd(X, axis=0)
+    scaled = make_pipeline(SimpleImputer(), LogisticRegression(class_weight="balanced"))
+    expected = scaled.fit(X / scale, y).predict_proba(X / scale)
+    np.testing.assert_allclose(
+        found[:, :n_classes] / found[:, :n_classes].sum(1, keepdims=True),
+        expected,
+        atol=1e-3,
+    )
+    assert (found[:, n_classes] < 0.01).all()
+
+
+def test_levels_are_shrunk_as_far_as_tasks_are_alike():
+    rng = np.random.default_rng(0)
+    tasks = []
+    for level in rng.normal(size=40):
+        X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["a", "b"])
+        tasks.append((X, X["a"] + 0.5 * level + 1.5 * rng.normal(size=50)))
+    net = tiny_net(criterion=nn.MSELoss, lr=0.0)  # what training starts from
+    scale = HeterogeneousRegressor(net, random_state=0).fit(tasks).learner_.target_scale
+    assert float(scale.log_strength.exp()) == pytest.approx(9, rel=0.5)
+    # In units of the targets: of variance 1 + 0.25 + 2.25, slopes explain 1.
+    assert float(scale.variance) == pytest.approx(2.5 / 3.5, rel=0.1)
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS)
@@ -379,6 +420,47 @@ def test_names_say_much_of_few_rows(estimator):
         errors[use_names] = np.square(left).mean()
     # Three columns of variance 1 are not known, and levels only by three rows.
     assert errors[True] < 5 and errors[False] > 1.3 * errors[True]
+
+
+@pytest.mark.parametrize("estimator", CLASSIFIERS)
+def test_names_say_much_of_two_rows(estimator):
+    """Three of the four columns that decide are known, and a row of each class."""
+    rng = np.random.default_rng(0)
+
+    def task(n_rows):
+        X = pd.DataFrame(rng.normal(size=(n_rows, 4)), columns=list("abcd"))
+        y = (X.sum(axis=1) > 0).to_numpy().astype(int)
+        return X[rng.permutation(list("abcd"))[:3]], y
+
+    tasks, new = [task(20) for _ in range(20)], [task(104) for _ in range(5)]
+    hits = {}
+    for use_names in (True, False):
+        options = {"n_shots": 2, "n_queries": 3, "random_state": 0}
+        if estimator is InContextClassifier:  # slow, and learns as much from less
+            options["n_episodes"] = 16
+        model = estimator(use_names=use_names, **options).fit(tasks)
+        assert model.label_space_ == "shared"
+        found = []
+        for X, y in new:
+            known = [np.argmin(y), np.argmax(y)]
+            found.append(model.adapt(X.iloc[known], y[known]).predict(X) == y)
+        hits[use_names] = np.mean(found)
+    assert hits[True] > 0.65 and hits[True] > hits[False] + 0.1
+
+
+def test_names_are_hidden_in_training_alone():
+    named = NamedSlopes(200, 1, hidden=0.3)
+    support = batch(2, 4, 200, classifier=False)
+    assert 0.6 < named.train().here(support).mean() < 0.8
+    assert named.eval().here(support).all()
+    state = {
+        "columns": torch.tensor([[0.0, 2.0, 5.0, 0.0]]),
+        "present": torch.tensor([[1.0, 1.0, 1.0, 0.0]]),
+    }
+    assert named_share(state, 3).tolist() == pytest.approx([2 / 3])
+    state["named"] = torch.tensor([[0.0, 1.0, 1.0]])
+    assert named_share(state, 3).tolist() == pytest.approx([1 / 3])
+    assert named_share(state, 0).tolist() == [0]
 
 
 @pytest.mark.parametrize("n_features", [3, 20])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from sklearn.linear_model import RidgeCV
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import MetaRegressorMixin, NeuralMetaEstimator
-from ..base._shrinkage import fit_shrinkage
+from ..base import NeuralMetaEstimator
 from ..modules import MLP
 from ..tasks import is_task_list
 from ..tasks._columns import (
@@ -19,10 +16,7 @@ from ..tasks._columns import (
 )
 from ..tasks._door import _n_rows, split_group_column
 from ..tasks._table import append_rows, join_tables
-from ._columns_learner import CONSTANT, FARTHEST
 
-#: Rows that the level of all tasks counts for at the most, beside those of a task.
-MOST_ROWS = 100.0
 NO_COLUMN = np.zeros(0, dtype=np.intp)
 
 
@@ -132,59 +126,3 @@ class TableMetaEstimator(NeuralMetaEstimator):
     def _as_input(self, X):
         """Cells as the backbone gets them, which is all that it sees of a row."""
         return X.new_zeros((2, self._cell_width)).float()
-
-
-class TableRegressorMixin(MetaRegressorMixin):
-    """Regressors on such tables, which start from slopes that tasks have in common."""
-
-    def _begin(self, net, table):
-        scale = net.module_.learner.target_scale
-        scale.load_state_dict(
-            {
-                name: torch.as_tensor(value)
-                for name, value in common_slopes(table, self._n_names).items()
-            }
-        )
-
-
-def common_slopes(table, n_names):
-    """What `TargetScale` starts from: a ridge regression of the rows of all tasks.
-
-    Parameters
-    ----------
-    table : TaskTable
-        Wide table with targets; NaN where there is no value.
-    n_names : int
-        Columns to take, the first ones. One that a row lacks counts as average.
-
-    Returns
-    -------
-    dict of str to ndarray
-        By the names of its parameters and buffers.
-    """
-    X = table.X[:, :n_names].astype(np.float64)
-    known = np.isfinite(X)
-    count = known.sum(axis=0).clip(1)
-    center = np.where(known, X, 0).sum(axis=0) / count
-    moved = np.where(known, X - center, 0)
-    scale = np.sqrt(np.square(moved).sum(axis=0) / count)
-    scale[scale <= CONSTANT * abs(center)] = 1.0
-    slope, constant, rest = np.zeros(n_names), 0.0, table.y
-    if n_names:
-        cells = (moved / scale).clip(-FARTHEST, FARTHEST)
-        model = RidgeCV(np.logspace(-2, 5, 15)).fit(cells, table.y)
-        slope, constant = model.coef_, model.intercept_
-        rest = table.y - model.predict(cells)
-    strength = 1.0
-    if table.n_tasks > 1:
-        shrinkage = fit_shrinkage(rest[:, None], table.codes, table.n_tasks)
-        at_least = max(shrinkage.within / MOST_ROWS, 1e-12)
-        strength = shrinkage.within / max(shrinkage.between, at_least)
-    return {
-        "named.center": center,
-        "named.scale": scale,
-        "named.slope": slope,
-        "named.constant": np.asarray(constant),
-        "variance": np.asarray(max(np.square(rest).mean(), 1e-4)),
-        "log_strength": np.log(max(strength, 1 / MOST_ROWS)),
-    }

@@ -15,7 +15,7 @@ CONSTANT = 1e-6
 #: Logit of what must not be chosen; a softmax over -inf alone is NaN.
 NEVER = -1e9
 #: How often the name of a column is hidden in training, so that new ones do no harm.
-_HIDDEN = 0.3
+HIDDEN = 0.3
 
 
 def columns_of(support: TaskBatch) -> TaskState:
@@ -68,6 +68,15 @@ def _values(batch: TaskBatch) -> tuple[Tensor, Tensor]:
     if batch.mask is not None:
         known = known & batch.mask.unsqueeze(-1)
     return torch.where(known, batch.X, 0.0), known.to(batch.X.dtype)
+
+
+def named_share(state: TaskState, n_names: int) -> Tensor:
+    """Share of the columns of each task that are known by name, ``(n_tasks,)``."""
+    known = state["present"] * (state["columns"] < n_names)
+    if n_names and "named" in state:
+        places = state["columns"].long().clamp(max=n_names - 1)
+        known = known * state["named"].gather(1, places)
+    return known.sum(dim=1) / state["present"].sum(dim=1).clamp(min=1)
 
 
 def class_frequency(counts: Tensor, support: TaskBatch) -> Tensor:
@@ -131,7 +140,7 @@ class Names(nn.Module):
             return self.vectors.new_zeros(*columns.shape, self.vectors.shape[1])
         known = columns < self.n_names
         if self.training:
-            known = known & (torch.rand_like(columns) >= _HIDDEN)
+            known = known & (torch.rand_like(columns) >= HIDDEN)
         vectors = self.vectors[columns.long().clamp(max=self.n_names - 1)]
         return vectors * known.unsqueeze(-1).to(vectors.dtype)
 
@@ -146,6 +155,10 @@ class NamedSlopes(nn.Module):
     ----------
     n_names : int
         Columns that mean the same in all tasks: the first of the wide table.
+    n_outputs : int, default=1
+        Classes that mean the same in all tasks, 1 for numbers.
+    hidden : float, default=0.0
+        How often a column is hidden in training, as if it had no name.
     """
 
     center: Tensor
@@ -153,12 +166,13 @@ class NamedSlopes(nn.Module):
     slope: Tensor
     constant: Tensor
 
-    def __init__(self, n_names: int):
+    def __init__(self, n_names: int, n_outputs: int = 1, hidden: float = 0.0):
         super().__init__()
+        self.hidden = hidden
         self.register_buffer("center", torch.zeros(n_names))
         self.register_buffer("scale", torch.ones(n_names))
-        self.register_buffer("slope", torch.zeros(n_names))
-        self.register_buffer("constant", torch.zeros(()))
+        self.register_buffer("slope", torch.zeros(n_names, n_outputs))
+        self.register_buffer("constant", torch.zeros(n_outputs))
 
     def here(self, support: TaskBatch) -> Tensor:
         """Columns that tasks have, ``(n_tasks, n_names)``.
@@ -167,13 +181,16 @@ class NamedSlopes(nn.Module):
         """
         known = _values(support)[1][..., : len(self.slope)]
         empty = support.weights.sum(dim=1, keepdim=True) == 0
-        return ((known.sum(dim=1) > 0) | empty).to(known.dtype)
+        here = (known.sum(dim=1) > 0) | empty
+        if self.training and self.hidden:
+            here = here & (torch.rand(here.shape, device=here.device) >= self.hidden)
+        return here.to(known.dtype)
 
     def forward(self, batch: TaskBatch, here: Tensor) -> Tensor:
-        """Means ``(n_tasks, n_rows)``."""
+        """Means or logits ``(n_tasks, n_rows, n_outputs)``."""
         X, known = (part[..., : len(self.slope)] for part in _values(batch))
         cells = ((X - self.center) / self.scale).clamp(-FARTHEST, FARTHEST) * known
-        return (cells @ (self.slope * here).unsqueeze(-1)).squeeze(-1) + self.constant
+        return cells @ (self.slope * here.unsqueeze(-1)) + self.constant
 
 
 class TargetScale(nn.Module):
@@ -207,7 +224,7 @@ class TargetScale(nn.Module):
         weights, strength = support.weights, self.log_strength.exp()
         count = weights.sum(dim=1, keepdim=True)
         here = self.named.here(support)
-        y = (support.y - self.named(support, here)) * weights
+        y = (support.y - self.named(support, here).squeeze(-1)) * weights
         level = y.sum(dim=1, keepdim=True) / (count + strength)
         moved = (y - level) * weights
         squares = moved.square().sum(dim=1, keepdim=True)
@@ -218,5 +235,5 @@ class TargetScale(nn.Module):
 
     def undo(self, means: Tensor, state: TaskState, query: TaskBatch) -> Tensor:
         """Predictions ``(n_tasks, n_rows)`` from standardised ones of query rows."""
-        common = self.named(query, state["named"])
+        common = self.named(query, state["named"]).squeeze(-1)
         return means * state["spread"] + state["level"] + common

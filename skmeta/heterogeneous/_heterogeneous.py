@@ -8,11 +8,12 @@ from sklearn.utils._param_validation import Interval
 
 from ..base import MetaClassifierMixin
 from ..base._neural import COUNT
-from ._base import TableMetaEstimator, TableRegressorMixin
+from ._base import TableMetaEstimator
 from ._heterogeneous_learner import ColumnSet
+from ._in_common import TableClassifierMixin, TableRegressorMixin
 
 
-class HeterogeneousClassifier(MetaClassifierMixin, TableMetaEstimator):
+class HeterogeneousClassifier(TableClassifierMixin, TableMetaEstimator):
     """Classifier of tables whose columns differ from task to task.
 
     A few labelled rows are read by a mixture of linear and kernel ridge regressions,
@@ -23,6 +24,10 @@ class HeterogeneousClassifier(MetaClassifierMixin, TableMetaEstimator):
     neither order matters [1]_. Its head is ridge regression to one-hot labels, on that
     description and on the cells themselves, weighted by how much a column seems to
     tell. Adapting is two passes and a dozen linear systems.
+
+    Where labels mean the same in all tasks, the network starts from a logistic
+    regression of all training rows on the columns that are known by name, where a
+    column that a task lacks counts as average.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their

@@ -9,6 +9,8 @@ from ..closed_form._ridge_learner import ALPHA_GAIN
 from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._columns_learner import (
+    HIDDEN,
+    NamedSlopes,
     Names,
     TargetScale,
     cells_of,
@@ -84,7 +86,9 @@ class ColumnSet(Learner):
         self.prior: nn.Parameter | None = None
         if n_classes is not None or not classifier:
             self.prior = nn.Parameter(torch.zeros(n_features + 1, n_classes or 1))
+        self.named: NamedSlopes | None = None
         if n_classes is not None:
+            self.named = NamedSlopes(n_names, n_classes, HIDDEN)
             self.classes = nn.Parameter(torch.randn(n_classes, width) / width**0.5)
         self.local = LocalRidge(classifier, class_balanced)
         if classifier:
@@ -108,6 +112,8 @@ class ColumnSet(Learner):
         )
         if self.prior is not None:
             state["weights"] = state["weights"] + self.prior
+        if self.named is not None:
+            state["named"] = self.named.here(support)
         state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         return {**state, **which_classes(support, weights)}
 
@@ -116,6 +122,8 @@ class ColumnSet(Learner):
         cells, known = cells_of(state, query)
         features = self._features(state, cells, known, query)
         correction = self._correction(state, features)
+        if self.named is not None:
+            correction = correction + self.named(query, state["named"])
         output = self.local.corrected(state, cells, correction)
         if not self.classifier:
             return self.target_scale.undo(output.squeeze(-1), state, query)

@@ -9,7 +9,8 @@ from sklearn.utils._param_validation import Interval
 from ..base import MetaClassifierMixin
 from ..base._neural import COUNT
 from ..base._states import MAX_STATE_BYTES
-from ._base import TableMetaEstimator, TableRegressorMixin
+from ._base import TableMetaEstimator
+from ._in_common import TableClassifierMixin, TableRegressorMixin
 from ._in_context_learner import RowAndColumnTransformer
 
 
@@ -50,7 +51,7 @@ class _InContext(TableMetaEstimator):
         return n_numbers * 8 <= MAX_STATE_BYTES
 
 
-class InContextClassifier(MetaClassifierMixin, _InContext):
+class InContextClassifier(TableClassifierMixin, _InContext):
     """A small transformer that reads the support rows and labels the query rows.
 
     It corrects a mixture of linear and kernel ridge regressions on the support rows,
@@ -61,6 +62,10 @@ class InContextClassifier(MetaClassifierMixin, _InContext):
     learned over many tasks, in the manner of TabPFN [1]_, but on tasks of your own and
     on ones made of unlabelled tables [2]_ (`SelfMadeTasks`). Adapting is one forward
     pass and eight linear systems. Query rows do not see each other.
+
+    Where labels mean the same in all tasks, the votes start from a logistic regression
+    of all training rows on the columns that are known by name, where a column that a
+    task lacks counts as average.
 
     Columns are matched by name where they have names, and by position in arrays that
     are all of one width; all others are unknown, and told apart only by what their

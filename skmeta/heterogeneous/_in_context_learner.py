@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from ..outer_loop import Learner, TaskState, one_hot, only_existing, which_classes
 from ..tasks._batch import TaskBatch
 from ._columns_learner import (
+    HIDDEN,
     NEVER,
+    NamedSlopes,
     Names,
     TargetScale,
     cells_of,
@@ -85,7 +87,9 @@ class RowAndColumnTransformer(Learner):
         # Equal at first: then votes are those of a kernel in each column.
         self.to_query.load_state_dict(self.to_key.state_dict())
         self.prior: nn.Linear | None = None
+        self.named: NamedSlopes | None = None
         if n_classes is not None:
+            self.named = NamedSlopes(n_names, n_classes, HIDDEN)
             self.prior = nn.Linear(n_features, n_classes)
         self.local = LocalRidge(classifier, class_balanced)
         if not classifier:
@@ -100,6 +104,8 @@ class RowAndColumnTransformer(Learner):
         targets = self._targets(support, state)
         cells, known = cells_of(state, support)
         tokens = self._tokens(state, cells, known, targets)
+        if self.named is not None:
+            state["named"] = self.named.here(support)
         state |= self.local.adapt(cells, targets, state, support, self.names.n_names)
         kin = None
         if self.classifier:
@@ -126,6 +132,8 @@ class RowAndColumnTransformer(Learner):
         scores = self.to_query(tokens).flatten(2) @ keys / self.width**0.5
         scores = scores.masked_fill(state["rows"].unsqueeze(1) == 0, NEVER)
         votes = self._votes(tokens[:, :, 0], scores, state)
+        if self.named is not None:
+            votes = votes + self.named(query, state["named"])
         output = self.local.corrected(state, cells, votes)
         if not self.classifier:
             return self.target_scale.undo(output.squeeze(-1), state, query)

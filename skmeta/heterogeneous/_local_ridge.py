@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from ..closed_form._ridge_learner import ALPHA_GAIN
 from ..outer_loop import TaskState
 from ..tasks._batch import TaskBatch
-from ._columns_learner import NEVER, class_frequency, class_likelihood, even_share
+from ._columns_learner import (
+    NEVER,
+    class_frequency,
+    class_likelihood,
+    even_share,
+    named_share,
+)
 from ._ridge_path import ridge_path
 
 #: Regularisations that are tried, as multiples of the one that is learned.
@@ -89,7 +95,8 @@ class LocalRidge(nn.Module):
         targets : Tensor of shape (n_tasks, n_rows, n_outputs)
             One-hot classes or standardised targets, zero for padding.
         state : dict of Tensor
-            With ``columns`` and which of them are ``present``.
+            With ``columns`` and which of them are ``present``, and ``named`` where
+            what is common to tasks is known by name.
         support : TaskBatch
             Rows of each task.
         n_names : int
@@ -102,7 +109,6 @@ class LocalRidge(nn.Module):
         """
         present = support.weights.to(cells.dtype)
         n_rows, n_columns = present.sum(dim=1), state["present"].sum(dim=1)
-        known = ((state["columns"] < n_names) * state["present"]).sum(dim=1)
         size = size_of(n_rows, n_columns)
         alphas = (ALPHA_GAIN * size @ self.log_alpha.T).exp().unsqueeze(-1)
         residual = targets
@@ -126,7 +132,8 @@ class LocalRidge(nn.Module):
             likelihood = -0.5 * n * (error / n + 1e-6).log()
         belief = size @ self.log_before.T + self.log_trust.exp() * likelihood
         found["local belief"] = belief.log_softmax(dim=1)
-        found["local share"] = self._share(size, known / n_columns.clamp(min=1), n_rows)
+        known = named_share(state, n_names)
+        found["local share"] = self._share(size, known, n_rows)
         return found
 
     def _experts(
