@@ -286,6 +286,9 @@ for name, learn, data in (
 # ---------
 # - Intents that are in use for longer collect messages: ``partial_adapt`` adds them to
 #   the means; ``freeze(both)`` is a plain scikit-learn classifier with ``partial_fit``.
+# - Messages that wait without a label help where they look alike: with ``refine=4``
+#   those of one call to ``predict`` join the class means
+#   (:doc:`the guide <../guide/text>` measures what that is worth on real intents).
 # - :class:`~skmeta.modules.TextRNN` reads word by word instead, and
 #   :class:`~skmeta.MAMLClassifier` adapts the whole network, word vectors included, by
 #   gradient steps. Both take the place of what is above; nothing else changes.
