@@ -23,7 +23,8 @@ PUBLISHED = {
 TOLD = {
     "short": "Every learner had three minutes of one processor, those that are "
     "published tens of thousands of steps.",
-    "lake": "Three minutes of one processor for each.",
+    "lake": "Three minutes of one processor for each; MAML, ANIL and Reptile train on "
+    "20-way episodes.",
 }
 
 
