@@ -88,8 +88,9 @@ class InContextClassifier(TableClassifierMixin, _InContext):
         Heads of its attention.
     use_names : bool, default=True
         Learn a vector for each column that has a name (or, in arrays that are all of
-        one width, a position), so that it is known wherever it comes again. False
-        treats all columns as unknown: then their order changes no prediction.
+        one width, a position), and what it says of shared classes in all tasks, so that
+        it is known wherever it comes again. False treats all columns as unknown: then
+        their order changes no prediction.
     n_ways : int or (int, int), default=5
         Classes of a training episode, where labels are per task; a pair is a range to
         draw from. `adapt` takes any number of classes.
