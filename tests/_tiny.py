@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from skorch import NeuralNet
 from torch import nn
 
@@ -41,6 +42,20 @@ def tiny(estimator, *args, criterion=None, net=(), **params):
     defaults = {"n_shots": 2, "n_queries": 3, "n_episodes": 8, "random_state": 0}
     net = tiny_net(*args, criterion=criterion, **dict(net))
     return estimator(net, **{**defaults, **params})
+
+
+def seeded(estimator, **params):
+    """Default construction; wrappers cannot be seeded from outside by the checks."""
+    if "random_state" in estimator().get_params():
+        params["random_state"] = 0
+    return estimator(**params)
+
+
+def shortened(estimator):
+    """An estimator that sees few episodes, if it sees any."""
+    if "n_episodes" not in estimator.get_params():
+        return estimator
+    return clone(estimator).set_params(n_episodes=2)
 
 
 def classification_tasks(n_tasks=8, n_rows=12, n_features=3, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn
-from sklearn.base import clone
+from _tiny import seeded, shortened
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from skmeta import (
@@ -31,13 +31,6 @@ unscaled = pytest.mark.filterwarnings("ignore::skmeta.DivergenceWarning")
 LEARNERS = [estimator for _, estimator in all_estimators()]
 
 
-def seeded(estimator, **params):
-    """Default construction; wrappers cannot be seeded from outside by the checks."""
-    if "random_state" in estimator().get_params():
-        params["random_state"] = 0
-    return estimator(**params)
-
-
 def adapted(estimator):
     is_classifier = estimator in [e for _, e in all_estimators("classifier")]
     wrapper = AdaptedClassifier if is_classifier else AdaptedRegressor
@@ -52,13 +45,6 @@ def array_api(monkeypatch):
 
 #: Checks that ask for a score: the only ones that need the training of a default fit.
 SCORED = ("check_classifiers_train", "check_regressors_train")
-
-
-def shortened(estimator):
-    """An estimator that sees few episodes, if it sees any."""
-    if "n_episodes" not in estimator.get_params():
-        return estimator
-    return clone(estimator).set_params(n_episodes=2)
 
 
 # What an estimator accepts and returns does not depend on how long it trains. sklearn's

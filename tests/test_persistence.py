@@ -4,8 +4,10 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from _tiny import seeded, shortened
 from numpy.testing import assert_array_equal
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -13,23 +15,28 @@ from sklearn.linear_model import Ridge
 from skorch import NeuralNet
 
 from skmeta import (
+    HeterogeneousRegressor,
     HierarchicalClassifier,
     HierarchicalRegressor,
-    MAMLRegressor,
     ProtoNetClassifier,
     RidgeHeadRegressor,
 )
 from skmeta.datasets import make_regression_tasks
 from skmeta.modules import MLP
 from skmeta.persistence import load, save
+from skmeta.utils.discovery import all_estimators
 from skmeta.utils.estimator_checks import ragged_tasks, to_long
 
+#: What scikit-learn has fitted stays scikit-learn's: these hold such an estimator.
+HOLDS_ANOTHER = ("HierarchicalForest", "Local", "Pooled", "ShrunkOffset", "TaskEncoded")
 LEARNERS = [
-    HierarchicalRegressor(),
+    shortened(seeded(estimator))
+    for name, estimator in all_estimators()
+    if not name.startswith(HOLDS_ANOTHER)
+]
+LEARNERS += [
     HierarchicalClassifier(covariance="diagonal"),
-    RidgeHeadRegressor(n_episodes=20, random_state=0),
     ProtoNetClassifier(MLP, label_space="per_task", n_episodes=20, random_state=0),
-    MAMLRegressor(n_episodes=20, random_state=0),
 ]
 
 
@@ -44,6 +51,7 @@ def a_fleet(estimator):
     return meta.adapt(X, y, groups=new), np.r_[X, X], np.r_[names, new], y
 
 
+@pytest.mark.usefixtures("short_training")
 @pytest.mark.parametrize("estimator", LEARNERS, ids=lambda e: type(e).__name__)
 def test_a_fleet_is_the_same_after_a_round_trip(estimator, tmp_path):
     meta, X, groups, y = a_fleet(estimator)
@@ -57,6 +65,30 @@ def test_a_fleet_is_the_same_after_a_round_trip(estimator, tmp_path):
         model.partial_adapt(X[:half], y, groups=groups[half:])
     assert_array_equal(again.predict(X, groups=groups), meta.predict(X, groups=groups))
     assert len(again.states_.blocks) == len(meta.states_.blocks)
+
+
+@pytest.mark.parametrize("name", HOLDS_ANOTHER)
+def test_what_scikit_learn_has_fitted_is_refused(name, tmp_path):
+    for estimator in (e for n, e in all_estimators() if n.startswith(name)):
+        meta, *_ = a_fleet(seeded(estimator))
+        with pytest.raises(TypeError, match="holds"):
+            save(meta, tmp_path / "fleet")
+        assert not list(tmp_path.iterdir())
+
+
+def test_columns_are_matched_by_name_after_a_round_trip(tmp_path):
+    rng = np.random.default_rng(0)
+    tasks = []
+    for names in ("ab", "bc", "abc"):
+        X = pd.DataFrame(rng.normal(size=(20, len(names))), columns=list(names))
+        tasks.append((X, X.sum(axis=1)))
+    meta = HeterogeneousRegressor(n_episodes=2, random_state=0).fit(tasks)
+    save(meta, tmp_path / "meta")
+    X, y = tasks[2]
+    X = X[["c", "a"]].assign(new=y)
+    for model in (meta, again := load(tmp_path / "meta")):
+        model.adapt(X, y)
+    assert_array_equal(again.predict(X), meta.predict(X))
 
 
 def test_the_file_holds_numbers_and_names_only(tmp_path):

@@ -20,16 +20,20 @@ from ..hierarchical._laplace import ClassFrequencies, LogisticPrior
 from ..hierarchical._neighbors import Neighborhoods
 from ..hierarchical._serial import SerialStatistics
 from ..hierarchical._statistics import Statistics
+from ..outer_loop._supervised import Heads
 from ..task_sampling import Exp3Sampler, GradientAlignmentSampler
+from ..tasks._columns import Columns
 from ..tasks._table import TaskTable
 from ..utils.discovery import all_estimators
 
 _PARTS = (
     Block,
     ClassFrequencies,
+    Columns,
     Design,
     Exp3Sampler,
     GradientAlignmentSampler,
+    Heads,
     LogisticPrior,
     Neighborhoods,
     Prior,
