@@ -393,10 +393,15 @@ def test_levels_are_shrunk_as_far_as_tasks_are_alike():
         X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["a", "b"])
         tasks.append((X, X["a"] + 0.5 * level + 1.5 * rng.normal(size=50)))
     net = tiny_net(criterion=nn.MSELoss, lr=0.0)  # what training starts from
-    scale = HeterogeneousRegressor(net, random_state=0).fit(tasks).learner_.target_scale
+    meta = HeterogeneousRegressor(net, random_state=0).fit(tasks)
+    scale = meta.learner_.target_scale
     assert float(scale.log_strength.exp()) == pytest.approx(9, rel=0.5)
     # In units of the targets: of variance 1 + 0.25 + 2.25, slopes explain 1.
     assert float(scale.variance) == pytest.approx(2.5 / 3.5, rel=0.1)
+    # Further training keeps what is common.
+    meta.partial_fit([(X, -y) for X, y in tasks])
+    kept = meta.learner_.target_scale.named.slope
+    torch.testing.assert_close(kept, scale.named.slope, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS)
